@@ -1,0 +1,1 @@
+"""modelbuild: a declarative build system for model artefacts."""

@@ -1,0 +1,21 @@
+"""Every limit on hostile or runaway input, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes, counts and depths beyond which a file is refused rather than read."""
+
+    manifest_bytes: int = 1 << 20
+    json_depth: int = 24
+    json_items: int = 50_000
+    model_name_chars: int = 64
+    code_bytes: int = 4 << 20
+    record_bytes: int = 64 << 20
+    arrays_bytes: int = 8 << 30
+
+
+LIMITS = Limits()
