@@ -1,0 +1,54 @@
+"""`doit forget` and `doit clean --forget`: doit's own, and the store's record goes too, so that the recipe runs again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from doit.cmd_clean import Clean as DoitClean
+from doit.cmd_forget import Forget as DoitForget
+
+from modelbuild import doit_tasks
+
+
+def _forget(names: Iterable[str]) -> None:
+    session = doit_tasks.current()
+    for name in names:
+        built = session.journal.built(name)
+        if built is not None:
+            session.builder.store.forget(built.key)
+            session.journal.forget(name)
+    session.close()
+
+
+class Forget(DoitForget):  # type: ignore[misc]  # doit is untyped
+    doc_purpose = "forget targets: their recipes run again at the next build"
+
+    def _execute(self, forget_sub: bool, forget_disable_default: bool, forget_all: bool) -> Any:
+        result = super()._execute(forget_sub, forget_disable_default, forget_all)
+        tasks = {task.name: task for task in self.task_list}
+        if forget_all or not (self.sel_default_tasks and forget_disable_default):
+            selected = tasks if forget_all or not self.sel_tasks else self.sel_tasks
+            _forget(n for name in selected for n in _with_parts(tasks, name, forget_sub))
+        return result
+
+
+def _with_parts(tasks: dict[str, Any], name: str, dependencies: bool) -> list[str]:
+    """Return a task, the subtasks of a group, and on demand all it depends on."""
+    found: dict[str, None] = {}
+    todo = [name]
+    while todo:
+        task = tasks[todo.pop()]
+        if task.name not in found:
+            found[task.name] = None
+            todo.extend(d for d in task.task_dep if dependencies or tasks[d].subtask_of == task.name)
+    return list(found)
+
+
+class Clean(DoitClean):  # type: ignore[misc]  # doit is untyped
+    doc_purpose = "remove the copies in .cache/out; the next build restores them from the store"
+
+    def clean_tasks(self, tasks: list[Any], dryrun: bool, cleanforget: bool) -> None:
+        super().clean_tasks(tasks, dryrun, cleanforget)
+        if cleanforget and not dryrun:
+            _forget(task.name for task in tasks)

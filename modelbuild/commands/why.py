@@ -1,0 +1,37 @@
+"""`doit why TARGET`: the parts of its key, old and new."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelbuild.commands.base import ProjectCommand, chosen
+from modelbuild.errors import CommandError
+from modelbuild.keys import differences
+from modelbuild.session import Session
+
+
+class Why(ProjectCommand):
+    name = "why"
+    doc_purpose = "show why a target would be built again: the parts of its key, old and new"
+    doc_usage = "TARGET ..."
+
+    def perform(self, session: Session, params: Any, args: list[str]) -> None:
+        """Explain each target named. Raises CommandError when none is."""
+        if not args:
+            raise CommandError("doit why", "no target is named", "Name one, such as `doit why digits:onnx`.")
+        for name in chosen(session, args):
+            self._explain(session, name)
+
+    def _explain(self, session: Session, name: str) -> None:
+        status, built = session.builder.status(name), session.journal.built(name)
+        before = session.builder.store.record(built.key) if built else None
+        self.say(f"{name}: {status.state.replace('-', ' ')}{f' ({status.reason})' if status.reason else ''}")
+        self.say(f"  key  {built.key if built else 'none'} -> {status.key or 'not known before its inputs are built'}")
+        parts = status.parts or (before.parts if before else ())
+        changed = differences(before.parts, status.parts) if before and status.parts else []
+        told = {label for label, _, _ in changed}
+        for label, old, new in changed:
+            self.say(f"* {label}: {old or 'none'} -> {new or 'none'}")
+        for label, value in parts:
+            if label not in told:
+                self.say(f"  {label}: {value}")

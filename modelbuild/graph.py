@@ -1,0 +1,211 @@
+"""The graph of targets: what is built by which recipe from what. Built from manifests alone, importing no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelbuild.manifest import Data, Model, OnnxSource, Platform, Project, WeightsSource
+from modelbuild.runtimes import base
+
+
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A function `(inputs, params, out_dir) -> None`, by path; `tools` are distributions it uses without import."""
+
+    function: str
+    tools: tuple[str, ...] = ()
+
+    @property
+    def module(self) -> str:
+        return self.function.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One node. `inputs`: role -> target; `files`: role -> project file; `modules`: code the manifest names."""
+
+    name: str
+    recipe: Recipe
+    doc: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> str:
+        return self.name.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every target by name, inputs before what is made from them; `models` in the manifests' order."""
+
+    targets: Mapping[str, Target]
+    models: Mapping[str, Model]
+
+    def of(self, model: str) -> list[Target]:
+        return [t for t in self.targets.values() if t.model == model]
+
+    def verdicts(self, model: str) -> list[str]:
+        return [t.name for t in self.of(model) if t.name.startswith(f"{model}:verdict.")]
+
+
+_HERE = "modelbuild.recipes"
+LOAD = Recipe(f"{_HERE}.data:load")
+SAMPLE = Recipe(f"{_HERE}.data:sample")
+TEACHER = Recipe(f"{_HERE}.teacher:train")
+TEACHER_OUTPUTS = Recipe(f"{_HERE}.teacher:outputs")
+DISTIL = Recipe(f"{_HERE}.distil:distil")
+WEIGHTS = Recipe(f"{_HERE}.source:weights")
+SOURCE_ONNX = Recipe(f"{_HERE}.source:onnx")
+EXPORT = Recipe(f"{_HERE}.export:export", tools=("onnxscript", "onnx-ir"))
+TORCH_REFERENCE = Recipe(f"{_HERE}.reference:torch_outputs")
+ONNX_REFERENCE = Recipe(f"{_HERE}.reference:onnx_outputs")
+CONVERT = Recipe(f"{_HERE}.platform:convert")
+RUN = Recipe(f"{_HERE}.platform:run")
+AGAINST_TEACHER = Recipe(f"{_HERE}.verdicts:teacher")
+AGAINST_TRUTH = Recipe(f"{_HERE}.verdicts:task")
+ACROSS_RUNTIMES = Recipe(f"{_HERE}.verdicts:runtime")
+
+
+def plan(project: Project) -> Plan:
+    """Lay out the targets of every model."""
+    targets = [t for model in project.models for t in _model(model)]
+    return Plan({t.name: t for t in targets}, {m.name: m for m in project.models})
+
+
+def _model(model: Model) -> Iterator[Target]:
+    yield from _data(model)
+    if isinstance(model.source, OnnxSource):
+        yield from _from_onnx(model, model.source)
+    else:
+        yield from _from_torch(model)
+    yield from _platforms(model)
+    yield from _verdicts(model)
+
+
+def _data(model: Model) -> Iterator[Target]:
+    waiting = dict(model.data)
+    while waiting:  # the manifest has refused cycles, so every round finds one that is ready
+        name = next(n for n, d in waiting.items() if d.sample is None or d.sample not in waiting)
+        yield _data_target(model.name, name, waiting.pop(name))
+
+
+def _data_target(model: str, name: str, data: Data) -> Target:
+    full = f"{model}:data.{name}"
+    if data.sample is not None:
+        params = {"count": data.count, "seed": data.seed}
+        return Target(full, SAMPLE, f"{data.count} samples of {data.sample}", params, {"data": f"{model}:data.{data.sample}"})
+    params = {"loader": data.loader, "args": data.args}
+    return Target(full, LOAD, f"the {name} data", params, modules=(_module(str(data.loader)),))
+
+
+def _module(path: str) -> str:
+    return path.partition(":")[0]
+
+
+def _roles(model: Model, *roles: str) -> dict[str, str]:
+    """Map each role to its target; a data set the manifest does not declare is left out."""
+    found = {}
+    for role in roles:
+        if role in ("train", "unlabelled", "evaluation", "calibration"):
+            if role in model.data:
+                found[role] = f"{model.name}:data.{role}"
+        else:
+            found[role] = f"{model.name}:{role}"
+    return found
+
+
+def _from_onnx(model: Model, source: OnnxSource) -> Iterator[Target]:
+    export = {"export": {"opset": model.export.opset, "dynamic": model.export.dynamic}}
+    yield Target(f"{model.name}:onnx", SOURCE_ONNX, "the canonical ONNX file", export, files={"model": source.onnx})
+    inputs = _roles(model, "onnx", "evaluation")
+    yield Target(f"{model.name}:reference", ONNX_REFERENCE, "reference outputs (ONNX Runtime, unoptimised)", {}, inputs)
+
+
+def _from_torch(model: Model) -> Iterator[Target]:
+    """Teacher, teacher outputs, student (or given weights), reference, ONNX."""
+    yield from _student(model)
+    net = _net(model)
+    code = (_module(net["module"]),)
+    name, inputs = model.name, _roles(model, "student", "evaluation")
+    yield Target(f"{name}:reference", TORCH_REFERENCE, "reference outputs (PyTorch, fp32 and fp64)", net, inputs, modules=code)
+    params = {**net, "export": {"opset": model.export.opset, "dynamic": model.export.dynamic}}
+    yield Target(f"{name}:onnx", EXPORT, "the canonical ONNX file", params, inputs, modules=code)
+
+
+def _net(model: Model) -> dict[str, Any]:
+    """Module and arguments of the network that ships."""
+    net = model.student or model.source
+    if net is None or isinstance(net, OnnxSource):
+        return {}
+    return {"module": net.module, "args": net.args}
+
+
+def _student(model: Model) -> Iterator[Target]:
+    name, source, teacher, student = model.name, model.source, model.teacher, model.student
+    if isinstance(source, WeightsSource):
+        code = (_module(source.module),)
+        yield Target(f"{name}:student", WEIGHTS, "the given weights", _net(model), files={"weights": source.weights}, modules=code)
+    if teacher is not None and student is not None:
+        given = {"module": teacher.module, "args": teacher.args}
+        code = (_module(teacher.module),)
+        yield Target(f"{name}:teacher", TEACHER, "the trained teacher", {**given, "train": teacher.train}, _roles(model, "train"), modules=code)
+        inputs = _roles(model, "teacher", "train", "unlabelled", "evaluation")
+        yield Target(f"{name}:teacher.outputs", TEACHER_OUTPUTS, "the teacher's outputs on all data", given, inputs, modules=code)
+        params = {**_net(model), "distil": student.distil, "train": student.train}
+        inputs = {**_roles(model, "train", "unlabelled"), "outputs": f"{name}:teacher.outputs"}
+        yield Target(f"{name}:student", DISTIL, "the student, distilled", params, inputs, modules=(_module(student.module),))
+
+
+def unavailable(platform: Platform) -> str | None:
+    """Return why this machine cannot convert to and run `platform`, or None."""
+    return base.find(platform.runtime).available()
+
+
+def _platforms(model: Model) -> Iterator[Target]:
+    for platform in model.platforms.values():
+        if unavailable(platform) is None:
+            yield from _platform(model, platform)
+
+
+def _platform(model: Model, platform: Platform) -> Iterator[Target]:
+    runtime = base.find(platform.runtime)
+    name = f"{model.name}:{platform.name}"
+    params: dict[str, Any] = {"runtime": platform.runtime, "options": platform.options}
+    code = (runtime.__module__, *runtime.modules())
+    needs = runtime.needs(platform.options)
+    net = _net(model) if "student" in needs else {}
+    yield Target(
+        name,
+        CONVERT,
+        f"the artefact for {platform.name} ({platform.runtime})",
+        {**params, **net},
+        _roles(model, *needs),
+        modules=(*code, *([_module(net["module"])] if net else [])),
+        tools=runtime.toolchain(),
+    )
+    inputs = {"artifact": name, **_roles(model, "evaluation")}
+    doc = f"outputs of {platform.name} on the evaluation data"
+    yield Target(f"{name}.run", RUN, doc, params, inputs, modules=code, tools=runtime.toolchain())
+
+
+def _verdicts(model: Model) -> Iterator[Target]:
+    name, gates, shipped = model.name, model.gates, f"{model.name}:reference"
+    if model.teacher is not None:
+        inputs = {"reference": shipped, "outputs": f"{name}:teacher.outputs"}
+        yield Target(f"{name}:verdict.teacher", AGAINST_TEACHER, "gate 1: against the teacher", {"gate": gates.teacher, "target": shipped}, inputs)
+    if gates.task is not None:
+        inputs = {"reference": shipped, **_roles(model, "evaluation")}
+        yield Target(f"{name}:verdict.task", AGAINST_TRUTH, "gate 2: against ground truth", {"gate": gates.task, "target": shipped}, inputs)
+    platforms = {p.name: {"runtime": p.runtime, "required": p.required, "unavailable": unavailable(p)} for p in model.platforms.values()}
+    runs = {f"run.{n}": f"{name}:{n}.run" for n, p in platforms.items() if p["unavailable"] is None}
+    inputs = {"reference": shipped, **_roles(model, "evaluation"), **runs}
+    params = {"gate": gates.runtime, "model": name, "platforms": platforms}
+    yield Target(f"{name}:verdict.runtime", ACROSS_RUNTIMES, "gate 3: every runtime against the reference and each other", params, inputs)

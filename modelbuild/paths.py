@@ -1,0 +1,75 @@
+"""Where things lie: the project's root and the folders below `.cache/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The folders of one project; nothing is created before something is written."""
+
+    root: Path
+
+    @property
+    def cache(self) -> Path:
+        return self.root / ".cache"
+
+    @property
+    def objects(self) -> Path:
+        """File contents, by digest; never changed once there."""
+        return self.cache / "objects"
+
+    @property
+    def records(self) -> Path:
+        """Action records, by key: what was built from what."""
+        return self.cache / "records"
+
+    @property
+    def tmp(self) -> Path:
+        """Scratch of running builds; what a killed build left is swept by the next."""
+        return self.cache / "tmp"
+
+    @property
+    def quarantine(self) -> Path:
+        """Objects whose bytes no longer match their digest."""
+        return self.cache / "quarantine"
+
+    @property
+    def locks(self) -> Path:
+        return self.cache / "locks"
+
+    @property
+    def leases(self) -> Path:
+        """What running builds use, so that `doit gc` leaves it alone."""
+        return self.cache / "leases"
+
+    @property
+    def logs(self) -> Path:
+        return self.cache / "logs"
+
+    @property
+    def pins(self) -> Path:
+        return self.cache / "pins.json"
+
+    @property
+    def state_db(self) -> Path:
+        return self.cache / "state.db"
+
+    @property
+    def doit_db(self) -> Path:
+        return self.cache / "doit.db"
+
+    def out(self, target: str) -> Path:
+        """Return the readable copy of a target: `digits:data.train` lies in `.cache/out/digits/data.train`."""
+        model, _, name = target.partition(":")
+        return self.cache / "out" / model / name
+
+    def log(self, target: str) -> Path:
+        model, _, name = target.partition(":")
+        return self.logs / model / f"{name}.log"
+
+    def relative(self, path: Path) -> str:
+        """Return the path as a user types it: relative to the root where it lies inside."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)

@@ -1,0 +1,1 @@
+"""What is built: one function a target, `recipe(inputs, params, out_dir)`; equal inputs, equal bytes."""

@@ -1,0 +1,160 @@
+"""The student as one canonical ONNX file, from which every platform's artefact is made."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from modelbuild.errors import RecipeError
+from modelbuild.recipes import canonical, dataset, network, opset, signature
+from modelbuild.recipes.callables import in_words
+from modelbuild.recipes.dataset import DataSet
+from modelbuild.recipes.deterministic import deterministic
+from modelbuild.recipes.signature import BATCH
+
+OPSET = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The "export" part of a manifest: the opset, and the smallest and largest number of samples a call.
+
+    A batch of equal bounds, or none at all (then 1), fixes the first axis.
+    """
+
+    opset: int
+    smallest: int
+    largest: int
+
+    @classmethod
+    def of(cls, export: Mapping[str, Any], place: str) -> Settings:
+        """Read `export`; RecipeError for an axis other than "batch" and for bounds that are none."""
+        dynamic = export.get("dynamic", {})
+        other = [axis for axis in dynamic if axis != BATCH]
+        if other:
+            fact = f'export.dynamic names "{other[0]}"'
+            raise RecipeError(place, fact, f'Only the axis "{BATCH}" can be dynamic.')
+        smallest, largest = dynamic.get(BATCH, (1, 1))
+        if not 1 <= smallest <= largest:
+            raise RecipeError(place, f"export.dynamic.{BATCH} goes from {smallest} to {largest}")
+        return cls(export.get("opset", OPSET), smallest, largest)
+
+    @property
+    def fixed(self) -> bool:
+        return self.smallest == self.largest
+
+    @property
+    def example(self) -> int:
+        """The batch to trace with: torch takes an axis of length 1 for one that is always 1."""
+        return self.smallest if self.fixed else max(2, self.smallest)
+
+
+def export(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
+    """Write model.onnx and model.json.
+
+    Inputs are named as in the data set, outputs as in `network.named`. Raises RecipeError when the module
+    cannot be exported, has a fixed batch axis where an open one was asked for, or does not exist in that opset.
+    """
+    place, settings = params["module"], Settings.of(params["export"], params["module"])
+    data = dataset.read(inputs["evaluation"])
+    with deterministic():
+        module = network.load(inputs["student"] / "weights.safetensors", params)
+        model = to_onnx(module, data, settings, place)
+    write(out_dir, model)
+
+
+def write(out_dir: Path, model: ModelProto) -> None:
+    """Write model.onnx and model.json."""
+    canonical.write(out_dir / "model.onnx", model)
+    dataset.write_json(out_dir / "model.json", signature.describe(model))
+
+
+def to_onnx(module: nn.Module, data: DataSet, settings: Settings, place: str) -> ModelProto:
+    """`module`, in evaluation mode, as a canonical ONNX model; `data` names and shapes the inputs."""
+    examples = _examples(data, settings.example)
+    with torch.no_grad():
+        names = list(network.run(module, examples))
+    _check_distinct(list(data.inputs), names, place)
+    raw = _traced(module, examples, (list(data.inputs), names), settings, place)
+    _check_names(raw, (list(data.inputs), names), place)
+    if not settings.fixed:
+        _check_batch(raw, place)
+    return canonical.canonical(opset.at(raw, settings.opset, place), place)
+
+
+def _examples(data: DataSet, count: int) -> tuple[Tensor, ...]:
+    rows = torch.arange(count) % data.samples
+    return tuple(torch.tensor(array)[rows] for array in data.inputs.values())
+
+
+def _check_distinct(inputs: list[str], outputs: list[str], place: str) -> None:
+    both = [name for name in outputs if name in inputs]
+    if both:
+        fact = f'"{both[0]}" names both an input and an output, which ONNX does not allow'
+        raise RecipeError(place, fact, "Rename the output.")
+
+
+def _traced(
+    module: nn.Module,
+    examples: Sequence[Tensor],
+    names: tuple[list[str], list[str]],
+    settings: Settings,
+    place: str,
+) -> ModelProto:
+    axis = None if settings.fixed else torch.export.Dim(BATCH, min=settings.smallest, max=settings.largest)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module,
+                tuple(examples),
+                dynamo=True,
+                opset_version=settings.opset,
+                input_names=names[0],
+                output_names=names[1],
+                dynamic_shapes=tuple({0: axis} if axis else {} for _ in examples),
+                verbose=False,
+            )
+    except Exception as error:
+        raise RecipeError(place, f"cannot be exported to ONNX: {in_words(error)}") from error
+    if program is None:
+        raise RecipeError(place, "cannot be exported to ONNX: the exporter gave nothing")
+    return program.model_proto
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter writes pages about itself; what matters of it comes back as the model or an exception."""
+    before, sink = logging.root.manager.disable, io.StringIO()
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _check_names(model: ModelProto, asked: tuple[list[str], list[str]], place: str) -> None:
+    found = ([port.name for port in model.graph.input], [port.name for port in model.graph.output])
+    for kind, want, have in zip(("inputs", "outputs"), asked, found, strict=True):
+        if want != have:
+            fact = f"the ONNX model has the {kind} {', '.join(have)} where {', '.join(want)} was asked for"
+            raise RecipeError(place, fact, "An input that forward does not use is left out by the exporter.")
+
+
+def _check_batch(model: ModelProto, place: str) -> None:
+    for port in [*model.graph.input, *model.graph.output]:
+        shape = signature.shape(port)
+        if not shape or isinstance(shape[0], int):
+            fact = f'"{port.name}" has shape {shape}: its first axis is fixed, or it has none'
+            raise RecipeError(place, fact, "Write forward so that it takes any number of samples.")

@@ -1,0 +1,109 @@
+"""Models that were not trained here: finished weights of a module, or a finished ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto, TensorShapeProto, load_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from modelbuild.errors import RecipeError, did_you_mean
+from modelbuild.limits import LIMITS
+from modelbuild.recipes import canonical, export, network, opset, signature
+from modelbuild.recipes.callables import in_words
+from modelbuild.recipes.signature import BATCH
+
+State = Mapping[str, Tensor]
+AS_SAFETENSORS = "Save them with safetensors.torch.save_file(model.state_dict(), path)."
+
+
+def weights(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
+    """Write the given weights as the student's.
+
+    Raises RecipeError when the file is no safetensors file, or its names, shapes or kinds of number are not
+    those of the module.
+    """
+    path, module = inputs["weights"], network.build(params)
+    state = _read(path)
+    _check_names(path.name, state, module.state_dict(), params["module"])
+    _check_values(path.name, state, module.state_dict())
+    module.load_state_dict(state)
+    network.save(out_dir / "weights.safetensors", module)
+
+
+def onnx(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
+    """Write the given ONNX file in canonical form and in the opset asked for.
+
+    An open first axis of every input is named "batch"; a fixed one stays fixed. Raises RecipeError when it is
+    no ONNX file, keeps data outside the file, cannot be had in the opset or does not pass the ONNX checker.
+    """
+    path = inputs["model"]
+    model = _parsed(path)
+    _name_batch(model)
+    asked = params["export"].get("opset")
+    checked = canonical.canonical(model, path.name)
+    if asked is not None and asked != opset.version(checked):
+        checked = canonical.canonical(opset.at(checked, asked, path.name), path.name)
+    export.write(out_dir, checked)
+
+
+def _read(path: Path) -> State:
+    if path.stat().st_size > LIMITS.arrays_bytes:
+        raise RecipeError(path.name, f"has {path.stat().st_size} bytes, more than {LIMITS.arrays_bytes}")
+    try:
+        state: State = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RecipeError(path.name, f"is not a safetensors file: {in_words(error)}", AS_SAFETENSORS) from error
+    return state
+
+
+def _check_names(place: str, given: State, wanted: State, module: str) -> None:
+    missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    facts = [
+        f"{text} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        for text, names in (("is missing", missing), ("has unexpected", unexpected))
+        if names
+    ]
+    if facts:
+        remedy = did_you_mean(unexpected[0], missing[:20]) if unexpected and missing else ""
+        raise RecipeError(place, f"does not fit {module}: it {' and it '.join(facts)}", remedy)
+
+
+def _check_values(place: str, given: State, wanted: State) -> None:
+    for name, want in wanted.items():
+        have = given[name]
+        if have.shape != want.shape:
+            fact = f'"{name}" has shape {list(have.shape)}, and the module wants {list(want.shape)}'
+            raise RecipeError(place, fact, "Are the module's args those it was trained with?")
+        if have.is_floating_point() != want.is_floating_point():
+            raise RecipeError(place, f'"{name}" is {have.dtype}, and the module wants {want.dtype}')
+
+
+def _parsed(path: Path) -> ModelProto:
+    try:
+        model = load_model(path, load_external_data=False)
+    except Exception as error:
+        raise RecipeError(path.name, f"is not an ONNX file: {in_words(error)}") from error
+    if not model.graph.node:
+        raise RecipeError(path.name, "is not an ONNX file, or has no node")
+    return model
+
+
+def _name_batch(model: ModelProto) -> None:
+    constants = {each.name for each in model.graph.initializer}
+    ports = [port for port in model.graph.input if port.name not in constants]
+    shapes = [signature.shape(port) for port in ports]
+    if not all(shape and not isinstance(shape[0], int) for shape in shapes):
+        return
+    names = {shape[0] for shape in shapes if shape[0]}
+    for message in canonical.walk(model):
+        if isinstance(message, TensorShapeProto.Dimension) and message.dim_param in names:
+            message.dim_param = BATCH
+    for port in [*ports, *model.graph.output]:
+        axes = port.type.tensor_type.shape.dim
+        if axes and not axes[0].WhichOneof("value"):
+            axes[0].dim_param = BATCH

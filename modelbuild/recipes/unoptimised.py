@@ -1,0 +1,95 @@
+"""ONNX Runtime with every optimisation off, one thread: the plainest reading of an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from onnx import ModelProto
+
+from modelbuild.errors import RecipeError, did_you_mean
+from modelbuild.recipes import signature
+from modelbuild.recipes.callables import in_words
+from modelbuild.recipes.dataset import Array
+from modelbuild.recipes.inference import BATCH
+
+Arrays = Mapping[str, Array]
+Call = Callable[[Arrays], dict[str, Array]]
+SILENT = 4
+
+
+def runner(model: bytes) -> Call:
+    """A function from input arrays to output arrays, each [samples, ...], for the serialised `model`.
+
+    Raises RecipeError when the model does not load; the function does when the inputs are not the model's.
+    """
+    session = _session(model)
+    names = [port.name for port in session.get_outputs()]
+    wanted = [port.name for port in session.get_inputs()]
+    lengths = [port.shape[0] for port in session.get_inputs() if port.shape]
+    fixed = next((length for length in lengths if isinstance(length, int)), None)
+
+    def call(feed: Arrays) -> dict[str, Array]:
+        try:
+            return dict(zip(names, session.run(names, dict(feed)), strict=True))
+        except Exception as error:
+            raise RecipeError(
+                "reference", f"ONNX Runtime does not run the model: {in_words(error)}"
+            ) from error
+
+    def run(data: Arrays) -> dict[str, Array]:
+        _check_names(wanted, list(data))
+        return batched(call, fixed, data)
+
+    return run
+
+
+def fixed_batch(model: ModelProto) -> int | None:
+    """The number of samples that every call of `model` takes, where it is fixed."""
+    shapes = [signature.shape(port) for port in model.graph.input]
+    return next((shape[0] for shape in shapes if shape and isinstance(shape[0], int)), None)
+
+
+def batched(call: Call, fixed: int | None, data: Arrays) -> dict[str, Array]:
+    """`call` over all samples; where the batch is fixed the last one is filled up with its last sample.
+
+    Raises RecipeError when an output's first axis is not the sample axis.
+    """
+    samples = len(next(iter(data.values())))
+    size = fixed or BATCH
+    parts: dict[str, list[Array]] = {}
+    for start in range(0, samples, size):
+        count = min(size, samples - start)
+        rows = np.minimum(np.arange(start, start + (fixed or count)), samples - 1)
+        for name, value in call({each: array[rows] for each, array in data.items()}).items():
+            parts.setdefault(name, []).append(_rows_of(name, value, len(rows))[:count])
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def _rows_of(name: str, value: Any, count: int) -> Array:
+    array = np.asarray(value)
+    if array.ndim == 0 or len(array) != count:
+        fact = f'output "{name}" has shape {list(array.shape)} for {count} samples'
+        raise RecipeError("reference", fact, "The first axis of every output must be the sample axis.")
+    return array
+
+
+def _session(model: bytes) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = SILENT
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise RecipeError("reference", f"ONNX Runtime does not load the model: {in_words(error)}") from error
+
+
+def _check_names(wanted: list[str], given: list[str]) -> None:
+    if set(wanted) != set(given):
+        fact = f"the model's inputs are {', '.join(wanted)}, and those of the data set {', '.join(given)}"
+        missing = [name for name in wanted if name not in given]
+        raise RecipeError("reference", fact, did_you_mean(missing[0], given) if missing else "")

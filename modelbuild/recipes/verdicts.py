@@ -1,0 +1,99 @@
+"""The verdicts of the three gates: read the arrays, ask `equivalence`, write verdicts.json.
+
+A red gate is a result and is written like a green one; only a gate that cannot be judged is an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from modelbuild import tensors
+from modelbuild.equivalence import demand, verdict
+from modelbuild.equivalence.gate import RANK, Evaluation, Platform, runtime_gate
+from modelbuild.equivalence.quality import task_gate, teacher_gate
+from modelbuild.equivalence.tolerance import Reference
+from modelbuild.errors import RecipeError
+from modelbuild.runtimes.base import Run
+
+RUN_ROLE = "run."
+
+
+def teacher(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
+    """Gate 1: the student's reference outputs against the teacher's on the evaluation set."""
+    asked = demand.quality(params["gate"], "teacher")
+    student = tensors.load(inputs["reference"] / "outputs.safetensors")
+    taught = tensors.load(inputs["outputs"] / "evaluation.safetensors")
+    verdict.write(out_dir / "verdicts.json", teacher_gate(params["target"], student, taught, asked))
+
+
+def task(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
+    """Gate 2: the student's reference outputs against the evaluation set's label."""
+    asked = demand.quality(params["gate"], "task")
+    student = tensors.load(inputs["reference"] / "outputs.safetensors")
+    labels = _evaluation(inputs["evaluation"]).labels
+    if labels is None:
+        raise RecipeError("gates/task", "the evaluation data has no label", "Name one, or leave the gate out")
+    verdict.write(out_dir / "verdicts.json", task_gate(params["target"], student, labels, asked))
+
+
+def runtime(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
+    """Gate 3: every platform's run against the reference and against every other run."""
+    asked = demand.runtime(params["gate"])
+    platforms = {
+        name: Platform(platform["required"], platform["unavailable"], _own(params["gate"], name, platform))
+        for name, platform in params["platforms"].items()
+    }
+    runs = {
+        role.removeprefix(RUN_ROLE): _run(path) for role, path in inputs.items() if role.startswith(RUN_ROLE)
+    }
+    unknown = sorted(set(runs) - set(platforms))
+    if unknown:
+        raise RecipeError("gates/runtime", f"a run of {', '.join(unknown)}, which is no platform here", "")
+    found = runtime_gate(
+        params["model"],
+        _reference(inputs["reference"]),
+        _evaluation(inputs["evaluation"]),
+        platforms,
+        runs,
+        asked,
+    )
+    verdict.write(out_dir / "verdicts.json", found)
+
+
+def _own(gate: Mapping[str, Any], name: str, platform: Mapping[str, Any]) -> demand.RuntimeDemand | None:
+    """The demand of a platform that has a tolerance of its own."""
+    if platform.get("tolerance") is None:
+        return None
+    return demand.runtime({**gate, "tolerance": platform["tolerance"]}, f"platforms/{name}")
+
+
+def _reference(folder: Path) -> Reference:
+    wide = folder / "outputs64.safetensors"
+    return Reference(
+        tensors.load(folder / "outputs.safetensors"),
+        tensors.load(wide) if wide.exists() else None,
+        tensors.load(folder / "nudged.safetensors"),
+    )
+
+
+def _evaluation(folder: Path) -> Evaluation:
+    described = json.loads((folder / "data.json").read_text())
+    label = described["label"]
+    labels = None if label is None else tensors.load(folder / "data.safetensors")[label]
+    return Evaluation(described["samples"], labels)
+
+
+def _run(folder: Path) -> Run:
+    record = json.loads((folder / "run.json").read_text())
+    if record["evidence"] not in RANK:
+        raise RecipeError("run.json", f'"{record["evidence"]}" is no kind of evidence', f"Known: {', '.join(RANK)}")
+    return Run(
+        tensors.load(folder / "outputs.safetensors"),
+        record["version"],
+        record["backend"],
+        record["evidence"],
+        record.get("placement", {}),
+    )

@@ -1,0 +1,16 @@
+"""The report of one model: a frozen record in, pages for people and for CI out."""
+
+from modelbuild.report.closing import closing_lines
+from modelbuild.report.files import write
+from modelbuild.report.record import PlatformRow, Report, TargetRow, VerdictRow, from_json, to_json
+
+__all__ = [
+    "PlatformRow",
+    "Report",
+    "TargetRow",
+    "VerdictRow",
+    "closing_lines",
+    "from_json",
+    "to_json",
+    "write",
+]

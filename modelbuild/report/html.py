@@ -1,0 +1,133 @@
+"""The HTML report: one file that needs nothing else, no script, no network, and lets nothing in."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from html import escape
+from pathlib import Path
+from string import Template
+
+from modelbuild.report import clean, figures, findings, sentences, tables
+from modelbuild.report.graph_svg import draw
+from modelbuild.report.record import Report, TargetRow
+
+_SLOWEST = 12
+_GATES = 20
+_WORDS = {"pass": "PASS", "fail": "FAIL", "unchecked": "NOTHING CHECKED"}
+_SPENT = ("built", "failed")
+_STATES = ("built", "restored", "up-to-date", "failed", "not run")
+
+
+def page(report: Report) -> str:
+    """The whole page. The policy in its head names the style sheet by hash: no other style applies."""
+    style = _template("report.css")
+    return Template(_template("report.html")).substitute(
+        title=tables.safe(f"{report.model}: {_WORDS[findings.outcome(report)]}"),
+        style=style,
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        outcome=findings.outcome(report),
+        word=_WORDS[findings.outcome(report)],
+        model=tables.safe(report.model),
+        headline=tables.safe(sentences.headline(report)),
+        tiles=_tiles(report),
+        sections="\n".join(_sections(report)),
+    )
+
+
+@functools.cache
+def _template(name: str) -> str:
+    return (Path(__file__).with_name("templates") / name).read_text(encoding="utf-8")
+
+
+def _sections(report: Report) -> list[str]:
+    return [
+        _section("wrong", "What is wrong", _wrong(report)),
+        _section("platforms", "Platforms", tables.platforms(report) if report.platforms else ""),
+        _section("verdicts", "Verdicts", tables.verdicts(report) if report.verdicts else ""),
+        _section("graph", "Task graph", _graph(report) if report.targets else ""),
+        _section("time", "Where time went", _time(report)),
+        _section("targets", "Targets", tables.targets(report) if report.targets else ""),
+    ]
+
+
+def _section(name: str, title: str, body: str) -> str:
+    return f'<section id="{name}">\n<h2>{title}</h2>\n{body}\n</section>' if body else ""
+
+
+def _tiles(report: Report) -> str:
+    held, platforms = len(findings.held(report)), report.platforms
+    evidenced = sum(map(findings.evidenced, platforms))
+    states = [row.state for row in report.targets]
+    facts = {
+        "Verdicts that hold": f"{held}<small> of {len(report.verdicts)}</small>",
+        "Platforms evidenced": f"{evidenced}<small> of {len(platforms)}</small>",
+        "Targets built": f"{states.count('built')}<small> of {len(states)}</small>",
+        "This run": figures.duration(report.seconds),
+    }
+    return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
+
+
+def _wrong(report: Report) -> str:
+    if findings.outcome(report) != "fail":
+        return ""
+    failed = [_item(row.name, "failed", _error(row.error)) for row in findings.failed(report)]
+    missing = [
+        _item(row.name, f"is required and not evidenced: {sentences.unavailable(row.unavailable)}")
+        for row in findings.missing(report)
+    ]
+    red = [_gate(gate) for gate in findings.gates(report) if gate.red]
+    items = [*failed, *missing, *red[:_GATES]]
+    more = f"<li>{len(red) - _GATES} more pairs with red verdicts</li>" if len(red) > _GATES else ""
+    command = f'<p class="next">Next: <kbd>{tables.safe(sentences.command(report))}</kbd></p>'
+    return f"<ul>{''.join(items)}{more}</ul>{command}" if items else command
+
+
+def _gate(gate: findings.Gate) -> str:
+    worst = gate.verdicts[0]
+    output = f"{worst.output} " if worst.output else ""
+    fact = f"{sentences.red_of(gate.red, len(gate.verdicts))}: {output}{sentences.against(worst)}"
+    return _item(gate.pair, fact, tables.note(worst.detail))
+
+
+def _error(error: str) -> str:
+    return f"<pre>{escape(clean.tail(error))}</pre>" if error.strip() else ""
+
+
+def _item(name: str, fact: str, more: str = "") -> str:
+    return f"<li><b>{tables.safe(name)}</b> {tables.safe(fact)}{more}</li>"
+
+
+def _graph(report: Report) -> str:
+    states = {row.state for row in report.targets}
+    legend = "".join(tables.badge(state.replace(" ", "-"), state) for state in _STATES if state in states)
+    if findings.red(report):
+        legend += tables.badge("ring", "a verdict on it is red")
+    return f'<p class="legend">{legend}</p><div class="scroll canvas">{draw(report)}</div>'
+
+
+def _time(report: Report) -> str:
+    took = [row for row in report.targets if row.state != "not run" and row.seconds > 0]
+    if not took:
+        return ""
+    slowest = sorted(took, key=lambda row: -row.seconds)[:_SLOWEST]
+    bars = "".join(_bar(report, row, row.seconds / slowest[0].seconds) for row in slowest)
+    return f'<p class="said">{_spent(took)}</p><ul class="bars">{bars}</ul>'
+
+
+def _spent(took: list[TargetRow]) -> str:
+    here = sum(row.seconds for row in took if row.state in _SPENT)
+    spared = sum(row.seconds for row in took if row.state not in _SPENT)
+    ran = f"{figures.duration(here)} of recipes ran" if here else "No recipe ran"
+    rest = f"; {figures.duration(spared)} were spared, because their results were at hand" if spared else ""
+    return f"{ran}{rest}."
+
+
+def _bar(report: Report, row: TargetRow, share: float) -> str:
+    kind = "" if row.state in _SPENT else " spared"
+    fill = f'<rect class="{row.state.replace(" ", "-")}" width="{100 * share:.2f}" height="10"/>'
+    bar = f'<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{fill}</svg>'
+    name = tables.safe(findings.short_name(report.model, row.name))
+    said = figures.duration(row.seconds) + (f" <small>{row.state}</small>" if kind else "")
+    return f'<li class="bar{kind}"><span class="name">{name}</span>{bar}<span class="took">{said}</span></li>'

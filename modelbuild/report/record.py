@@ -1,0 +1,112 @@
+"""What a report is: one frozen record of a model's targets, verdicts and platforms, and its JSON form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+State = Literal["built", "restored", "up-to-date", "failed", "not run"]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRow:
+    """One target: `seconds` are those of its recipe when it was built, `digests` has "" for the folder."""
+
+    name: str
+    key: str
+    state: State
+    seconds: float
+    reason: str
+    digests: Mapping[str, str]
+    bytes: int
+    needs: tuple[str, ...]
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictRow:
+    """One verdict, field for field the record in `verdicts.json`: `VerdictRow(**record)`."""
+
+    target: str
+    platform: str
+    version: str
+    backend: str
+    against: str
+    output: str
+    metric: str
+    measured: float | None
+    limit: float | None
+    ok: bool
+    evidence: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformRow:
+    """One platform: `evidence` is "executed", "interpreted" or "none", `unavailable` the reason for none."""
+
+    name: str
+    runtime: str
+    required: bool
+    evidence: str
+    unavailable: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One model at the end of one run that took `seconds`."""
+
+    model: str
+    ok: bool
+    seconds: float
+    targets: tuple[TargetRow, ...]
+    verdicts: tuple[VerdictRow, ...]
+    platforms: tuple[PlatformRow, ...]
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The report as JSON values. NaN and infinity, which JSON cannot say, become null (0 for seconds)."""
+    return {
+        "model": report.model,
+        "ok": report.ok,
+        "seconds": _seconds(report.seconds),
+        "targets": [_target(row) for row in report.targets],
+        "verdicts": [_verdict(row) for row in report.verdicts],
+        "platforms": [asdict(row) for row in report.platforms],
+    }
+
+
+def from_json(document: Mapping[str, Any]) -> Report:
+    """The report that `to_json` wrote. Raises KeyError or TypeError where a field is missing or unknown."""
+    return Report(
+        model=document["model"],
+        ok=document["ok"],
+        seconds=document["seconds"],
+        targets=tuple(TargetRow(**{**row, "needs": tuple(row["needs"])}) for row in document["targets"]),
+        verdicts=tuple(VerdictRow(**row) for row in document["verdicts"]),
+        platforms=tuple(PlatformRow(**row) for row in document["platforms"]),
+    )
+
+
+def _target(row: TargetRow) -> dict[str, Any]:
+    values = {field.name: getattr(row, field.name) for field in fields(row)}
+    return {
+        **values,
+        "seconds": _seconds(row.seconds),
+        "digests": dict(row.digests),
+        "needs": list(row.needs),
+    }
+
+
+def _verdict(row: VerdictRow) -> dict[str, Any]:
+    return {**asdict(row), "measured": _number(row.measured), "limit": _number(row.limit)}
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _seconds(value: float) -> float:
+    return value if math.isfinite(value) else 0.0

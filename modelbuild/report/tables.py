@@ -1,0 +1,176 @@
+"""The tables of the HTML report; on a narrow screen each row stands as a card, its cells labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from modelbuild.report import clean, figures, findings
+from modelbuild.report.record import PlatformRow, Report, TargetRow, VerdictRow
+
+# Rows that show at once; the rest waits behind a click, so that the page stays one to read.
+_VERDICTS_SHOWN = 12
+_TARGETS_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: cells are HTML, in the order of the heads; the first names the row."""
+
+    cells: tuple[str, ...]
+    kind: str = ""
+    anchor: str = ""
+
+
+def safe(raw: str, chars: int = 400) -> str:
+    """`raw` as HTML text or attribute value, on one line, whatever it tries to be."""
+    return escape(clean.line(raw, chars))
+
+
+def platforms(report: Report) -> str:
+    """Every platform with its evidence; without evidence it says so and never counts as a pass."""
+    rows = [Row(_platform_cells(report, row), _platform_kind(report, row)) for row in report.platforms]
+    return _table("Platforms", ("Platform", "Runtime", "Evidence", "Verdicts", "Required"), rows)
+
+
+def verdicts(report: Report) -> str:
+    """Red first, then what nothing evidences, then the rest by headroom, the tightest first."""
+    red, none, held = findings.red(report), findings.unchecked(report), findings.held(report)
+    first = [_verdict(row) for row in [*red, *none, *held[:_VERDICTS_SHOWN]]]
+    rest = [_verdict(row) for row in held[_VERDICTS_SHOWN:]]
+    return _folded("Verdicts", _VERDICT_HEADS, first, rest, "verdicts that hold, with more headroom")
+
+
+def targets(report: Report) -> str:
+    """Every target in the order in which the build knows them."""
+    rows = [_target(report, row, index) for index, row in enumerate(report.targets)]
+    return _folded("Targets", _TARGET_HEADS, rows[:_TARGETS_SHOWN], rows[_TARGETS_SHOWN:], "targets")
+
+
+def badge(kind: str, words: str) -> str:
+    """A short coloured word; the word says it all, the colour helps."""
+    return f'<span class="badge {kind}">{escape(words)}</span>'
+
+
+_COLOURS = {"red": "red", "held": "holds", "none": "not evidenced"}
+_VERDICT_HEADS = ("Pair", "Output", "Metric", "Measured", "Limit", "Headroom", "Verdict")
+_TARGET_HEADS = ("Target", "State", "Time", "Size", "Reason", "Key")
+_FIGURES = frozenset({"Measured", "Limit", "Headroom", "Time", "Size"})
+
+
+def _verdict(row: VerdictRow) -> Row:
+    measured, limit = figures.measured_and_limit(row)
+    kind = _colour(row)
+    detail = row.detail if kind != "held" else ""
+    cells = (
+        _pair(row, detail),
+        f"<code>{safe(row.output, 80)}</code>" if row.output else "",
+        safe(row.metric),
+        measured,
+        f"{figures.limit_sign(row)} {limit}".strip(),
+        figures.headroom(row),
+        badge(kind, _COLOURS[kind]) + _evidence(row),
+    )
+    return Row(cells, kind)
+
+
+def _pair(row: VerdictRow, detail: str) -> str:
+    subject = safe(findings.subject(row))
+    against = f' <span class="against">against {safe(row.against)}</span>' if row.against else ""
+    return f"<b>{subject}</b>{against}{note(detail)}"
+
+
+def note(words: str) -> str:
+    """What a row has to say beyond its figures, below them."""
+    return f'<span class="note">{safe(words, 600)}</span>' if words.strip() else ""
+
+
+def _colour(row: VerdictRow) -> str:
+    if not row.ok:
+        return "red"
+    return "held" if findings.evidenced(row) else "none"
+
+
+def _evidence(row: VerdictRow) -> str:
+    return f" <small>{row.evidence}</small>" if findings.evidenced(row) else ""
+
+
+def _platform_kind(report: Report, row: PlatformRow) -> str:
+    if row in findings.missing(report) or any(not verdict.ok for verdict in _verdicts_of(report, row)):
+        return "red"
+    return "held" if findings.evidenced(row) else "none"
+
+
+def _platform_cells(report: Report, row: PlatformRow) -> tuple[str, ...]:
+    known = findings.evidenced(row)
+    reason = "" if known else row.unavailable or "it was not run"
+    evidence = badge(row.evidence, row.evidence) if known else badge("none", "not evidenced")
+    required = "yes" if row.required else "no"
+    return (
+        f"<b>{safe(row.name)}</b>{note(reason)}",
+        safe(row.runtime),
+        evidence,
+        _tally(report, row),
+        required,
+    )
+
+
+def _verdicts_of(report: Report, row: PlatformRow) -> list[VerdictRow]:
+    return [verdict for verdict in report.verdicts if verdict.platform == row.name]
+
+
+def _tally(report: Report, row: PlatformRow) -> str:
+    rows = _verdicts_of(report, row)
+    held, red = sum(findings.holds(verdict) for verdict in rows), sum(not verdict.ok for verdict in rows)
+    if not held + red:
+        return "none"
+    return f"{held} hold" + (f', <span class="bad">{red} red</span>' if red else "")
+
+
+def _target(report: Report, row: TargetRow, index: int) -> Row:
+    state = row.state.replace(" ", "-")
+    error = f"<pre>{escape(clean.tail(row.error))}</pre>" if row.error.strip() else ""
+    cells = (
+        f"<b>{safe(findings.short_name(report.model, row.name))}</b>{error}",
+        badge(state, row.state),
+        figures.duration(row.seconds),
+        figures.size(row.bytes) if row.bytes else "",
+        safe(row.reason),
+        _key(row),
+    )
+    return Row(cells, state, f"t{index}")
+
+
+def _key(row: TargetRow) -> str:
+    return f'<code title="{safe(row.key)}">{safe(figures.short(row.key))}</code>' if row.key else ""
+
+
+def _folded(caption: str, heads: tuple[str, ...], shown: list[Row], hidden: list[Row], what: str) -> str:
+    if not hidden:
+        return _table(caption, heads, shown)
+    more = f"<details><summary>{len(hidden)} more {what}</summary>{_table(caption, heads, hidden)}</details>"
+    return _table(caption, heads, shown) + more
+
+
+def _table(caption: str, heads: tuple[str, ...], rows: Sequence[Row]) -> str:
+    top = "".join(f'<th scope="col"{_aligned(head)}>{head}</th>' for head in heads)
+    body = "\n".join(_row(heads, row) for row in rows)
+    head = f"<caption>{caption}</caption><thead><tr>{top}</tr></thead>"
+    return f'<div class="scroll"><table>{head}<tbody>\n{body}\n</tbody></table></div>'
+
+
+def _row(heads: tuple[str, ...], row: Row) -> str:
+    anchor = f' id="{row.anchor}"' if row.anchor else ""
+    first = f'<th scope="row">{row.cells[0]}</th>'
+    rest = [_cell(head, cell) for head, cell in zip(heads[1:], row.cells[1:], strict=True)]
+    return f'<tr class="{row.kind}"{anchor}>{first}{"".join(rest)}</tr>'
+
+
+def _cell(head: str, cell: str) -> str:
+    shown = cell if cell != figures.NOTHING else f'<span class="blank">{cell}</span>'
+    return f'<td data-head="{head}"{_aligned(head)}>{shown}</td>'
+
+
+def _aligned(head: str) -> str:
+    return ' class="figure"' if head in _FIGURES else ""

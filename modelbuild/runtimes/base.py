@@ -1,0 +1,127 @@
+"""What a runtime is: one object that makes, and runs, one artefact format; and how it is found by name.
+
+A runtime lives in `modelbuild/runtimes/<name>.py` (a hyphen in the name is an underscore in the file) as the
+attribute `RUNTIME`, or in another distribution behind the entry-point group `modelbuild.runtimes`. The
+graph asks for `toolchain`, `available`, `needs` and `modules` on every build, also one with nothing to do:
+importing a runtime's module and calling these four must not load the packages that do the work.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from modelbuild.errors import CommandError, did_you_mean
+
+if TYPE_CHECKING:
+    from modelbuild.tensors import Arrays
+
+GROUP = "modelbuild.runtimes"
+Evidence = Literal["executed", "interpreted", "none"]
+Target = Literal["onnx", "student", "evaluation", "calibration"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came out of one artefact: arrays by output name (samples first), and who computed them.
+
+    `evidence` is "executed" when the shipped runtime ran the artefact, "interpreted" when a reference
+    interpreter evaluated the shipped file. `placement` maps a node to the provider or device that ran it.
+    """
+
+    outputs: Arrays
+    version: str
+    backend: str
+    evidence: Evidence
+    placement: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Runtime(Protocol):
+    """One screen of promises. Methods below the line may load heavy packages; those above it may not."""
+
+    name: str
+
+    def toolchain(self) -> tuple[str, ...]:
+        """Names of the distributions whose versions decide what `convert` and `run` give."""
+
+    def available(self) -> str | None:
+        """Why this machine cannot run the format, and what to do about it; None when it can."""
+
+    def needs(self, options: Mapping[str, Any]) -> tuple[Target, ...]:
+        """Which targets `convert` reads. Raises ManifestError, placed at the option, for a bad option."""
+
+    def modules(self) -> tuple[str, ...]:
+        """Dotted names of the modules besides its own that belong to the runtime; may be empty."""
+
+    # ---------------------------------------------------------------------------------------------------
+
+    def convert(self, model: Mapping[str, Path], out: Path, params: Mapping[str, Any]) -> None:
+        """Write the artefact into folder `out` from the target folders in `model`, same bytes every time.
+
+        `params` is {"options": {...}} and, where the student is needed, its "module" and "args".
+        Raises RecipeError when the model cannot be expressed in this format.
+        """
+
+    def run(self, artifact: Path, inputs: Arrays, params: Mapping[str, Any]) -> Run:
+        """Run the artefact in folder `artifact` on every sample (first axis) of the named `inputs`.
+
+        Raises RecipeError for an input that is missing, not asked for, or of another dtype or shape.
+        """
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """A runtime that can also show the values inside."""
+
+    def intermediates(self, artifact: Path, inputs: Arrays, names: tuple[str, ...]) -> Arrays:
+        """The values called `names` inside the artefact, for every sample of `inputs`."""
+
+
+def find(name: str) -> Runtime:
+    """The runtime called `name`; one that ships here wins over an entry point of the same name.
+
+    Raises CommandError for a name nobody answers to, and for an entry point that is not a runtime.
+    """
+    if name in builtin():
+        module = importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
+        return _checked(name, module.RUNTIME)
+    for entry in _entry_points():
+        if entry.name == name:
+            return _checked(name, entry.load())
+    raise CommandError(f'runtime "{name}"', "there is no such runtime", did_you_mean(name, list(known())))
+
+
+def known() -> tuple[str, ...]:
+    """The names of all runtimes, sorted; none of them is imported."""
+    return tuple(sorted({*builtin(), *(entry.name for entry in _entry_points())}))
+
+
+def builtin() -> tuple[str, ...]:
+    """The names of the runtimes in this folder, sorted; none of them is imported."""
+    found = pkgutil.iter_modules([str(Path(__file__).parent)])
+    return tuple(sorted(m.name.replace("_", "-") for m in found if m.name != "base" and m.name[0] != "_"))
+
+
+def _entry_points() -> tuple[Any, ...]:
+    from importlib.metadata import entry_points
+
+    return tuple(entry_points(group=GROUP))
+
+
+def _checked(name: str, candidate: object) -> Runtime:
+    if isinstance(candidate, Runtime):
+        return candidate
+    missing = [part for part in PARTS if not hasattr(candidate, part)]
+    raise CommandError(
+        f'runtime "{name}"',
+        f"{candidate!r} is not a runtime: it has no {', '.join(missing)}",
+        "See modelbuild.runtimes.base.Runtime for what a runtime promises",
+    )
+
+
+PARTS = ("name", "toolchain", "available", "needs", "modules", "convert", "run")

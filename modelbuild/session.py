@@ -1,0 +1,99 @@
+"""One run over one project: manifests in, a builder that knows every target, and a report for each model."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelbuild import digest as digests
+from modelbuild import graph, manifest
+from modelbuild.build import Builder
+from modelbuild.execute import LocalExecutor
+from modelbuild.journal import Built, Journal
+from modelbuild.paths import Workspace
+
+REPORTS = ("report.html", "report.json", "report.xml")
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """A model's verdicts read back: whether all hold, and the last lines to show."""
+
+    ok: bool
+    lines: tuple[str, ...]
+
+
+class Session:
+    """The state of one run. Raises ManifestError when the project's manifests are wrong."""
+
+    def __init__(self, root: Path) -> None:
+        self.began = time.perf_counter()
+        self.at = Workspace(root)
+        self.journal = Journal(self.at.state_db)
+        self.project = manifest.load(root, self.journal.memo("manifest"))
+        self.plan = graph.plan(self.project)
+        self.builder = Builder(self.plan, self.at, self.journal, LocalExecutor())
+
+    # -- the report: a view of this run, written again when what it would say has changed
+
+    def report_is_current(self, model: str) -> bool:
+        """Whether the files on disk already say what this run would write."""
+        if "GITHUB_STEP_SUMMARY" in os.environ:
+            return False
+        known = self.journal.built(f"{model}:report")
+        return known is not None and known.key == self._fingerprint(model) and known.witness == self._stamps(model)
+
+    def write_report(self, model: str) -> None:
+        """Write the report of `model` as this run stands."""
+        from modelbuild import report, summary
+
+        summary_file = os.environ.get("GITHUB_STEP_SUMMARY")
+        report.write(self.report(model), self.at.out(model), Path(summary_file) if summary_file else None)
+        self.journal.remember(f"{model}:report", Built(self._fingerprint(model), "", self._stamps(model)))
+        self.journal.flush()
+        del summary
+
+    def report(self, model: str) -> Report:
+        """Gather the report of `model` from this run's outcomes and the store."""
+        from modelbuild import summary
+
+        return summary.collect(self.builder, model, time.perf_counter() - self.began)
+
+    def _fingerprint(self, model: str) -> str:
+        """Digest of everything a report says that can differ from run to run, times aside."""
+        outcomes = [self.builder.outcomes.get(t.name) for t in self.plan.of(model)]
+        said = [(o.target, o.state, o.key, o.digest, o.reason, o.error) if o else None for o in outcomes]
+        return digests.of_bytes(json.dumps(said).encode())
+
+    def _stamps(self, model: str) -> str:
+        paths = [self.at.out(model) / name for name in REPORTS]
+        return json.dumps([digests.stamp(p) if p.exists() else None for p in paths])
+
+    # -- the gate
+
+    def gate_holds(self, model: str) -> bool:
+        """Whether exactly these verdicts were found to hold before."""
+        known = self.journal.built(f"{model}:gate")
+        return known is not None and known.key == self._verdicts(model)
+
+    def gate(self, model: str) -> Findings:
+        """Read every verdict of `model`; remember it when all hold, so that a no-op need not read them."""
+        from modelbuild.report import closing_lines
+
+        found = self.report(model)
+        if found.ok:
+            self.journal.remember(f"{model}:gate", Built(self._verdicts(model), "", ""))
+            self.journal.flush()
+        page = self.at.relative(self.at.out(model) / "report.html")
+        return Findings(found.ok, tuple(closing_lines(found, page)))
+
+    def _verdicts(self, model: str) -> str:
+        names = self.plan.verdicts(model)
+        said = [(n, o.digest) for n in names if (o := self.builder.outcomes.get(n)) is not None]
+        return digests.of_bytes(json.dumps(said).encode())
+
+    def close(self) -> None:
+        self.builder.close()

@@ -1,0 +1,96 @@
+"""A process that has the frameworks imported and forks once for every job.
+
+Importing torch takes seconds and forking takes milliseconds, so each framework is imported once a build, here, when
+the first job that uses it arrives. Every job starts as a fresh fork: clean random state, and a crash (a segfault of
+a runtime, out of memory) ends the job alone.
+
+`multiprocessing`'s forkserver was tried: every job imported the caller's main module again, and its messages are
+pickles. Here a job is a line of JSON with two file descriptors beside it: where it reports to, and its lifeline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+
+from modelbuild.job import Job, perform
+
+PRELOAD = ("numpy", "torch", "onnx", "onnxruntime", "onnxscript", "sklearn")
+MESSAGE = 1 << 22  # bytes; a job's JSON is a few KB
+
+
+def start() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start the zygote; it ends when the returned socket is closed."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE)
+    # Hash order must not reach an artefact's bytes, and one thread a job keeps results and machines steady.
+    env = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        env.setdefault(name, "1")
+    command = [sys.executable, "-c", f"from modelbuild.zygote import serve; serve({theirs.fileno()})"]
+    with theirs:
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env, stdin=subprocess.DEVNULL)
+    return process, ours
+
+
+def serve(descriptor: int) -> None:
+    """Fork for every message until the other end closes; tell each job's owner how it ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the build, which ends its jobs itself
+    orders = socket.socket(fileno=descriptor)
+    bell_read, bell_write = os.pipe()
+    os.set_blocking(bell_write, False)
+    signal.set_wakeup_fd(bell_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    homes: dict[int, int] = {}
+    while True:
+        ready, _, _ = select.select([orders, bell_read], [], [])
+        if bell_read in ready:
+            os.read(bell_read, 4096)
+            _bury(homes)
+        if orders in ready:
+            message, descriptors, _, _ = socket.recv_fds(orders, MESSAGE, 2)
+            if not message:
+                return
+            _fork(Job.from_json(message.decode()), descriptors[0], descriptors[1], homes, orders)
+
+
+def _fork(job: Job, home: int, life: int, homes: dict[int, int], orders: socket.socket) -> None:
+    for name in PRELOAD:
+        if name in job.imports:
+            with contextlib.suppress(ImportError):  # the job itself will say what is missing
+                importlib.import_module(name)
+    pid = os.fork()
+    if pid == 0:
+        _become(job, home, life, homes, orders)
+    os.close(life)
+    homes[pid] = home
+
+
+def _become(job: Job, home: int, life: int, homes: dict[int, int], orders: socket.socket) -> None:
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    orders.close()
+    for other in homes.values():
+        os.close(other)
+    perform(job, home, life)
+
+
+def _bury(homes: dict[int, int]) -> None:
+    """Collect ended jobs; a status line tells their owners of a signal."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            home = homes.pop(pid)
+            with contextlib.suppress(OSError):
+                os.write(home, b'{"ended": %d}\n' % os.waitstatus_to_exitcode(status))
+            os.close(home)

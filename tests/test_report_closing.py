@@ -1,0 +1,113 @@
+"""The last lines of a run: what is red, where the report lies, what to type next."""
+
+import shlex
+
+import pytest
+from test_report import PAYLOADS, every_field, failing, green, platform, target, verdict
+
+from modelbuild.report import closing_lines, findings
+from modelbuild.report.record import Report
+
+
+def test_green_is_one_line() -> None:
+    assert closing_lines(green()) == [
+        "digits: 4 verdicts hold, 1 platform executed, 1 platform interpreted, "
+        "report: .cache/out/digits/report.html"
+    ]
+
+
+def test_red_says_what_where_and_what_next() -> None:
+    assert closing_lines(failing(), "out/report.html") == [
+        "digits: 2 of 6 verdicts are red, 1 target failed, 1 required platform not evidenced",
+        "  android 1.32.0 cpu against reference, output logits: decision_flips 4 against a limit of 0",
+        "    samples 17, 80, 211, 305",
+        "  android 1.32.0 cpu against reference, output logits: max_abs 0.0312 against a limit of 1.4e-5",
+        "    largest at sample 211 of 360, class 7",
+        "  jetson failed: RuntimeError: no engine",
+        "  jetson is required and not evidenced: no NVIDIA GPU is here",
+        "report: out/report.html",
+        "next: doit why digits:android",
+    ]
+
+
+def test_the_unmeasured_is_said_in_words() -> None:
+    bad = verdict(measured=None, limit=None, ok=False, metric="shape", detail="(360, 10) against (360, 11)")
+    lines = closing_lines(Report("m", False, 1.0, (), (bad,), ()))
+    assert lines[1:3] == [
+        "  android 1.32.0 cpu against reference, output logits: shape",
+        "    (360, 10) against (360, 11)",
+    ]
+
+
+def test_ten_red_verdicts_are_enough() -> None:
+    rows = tuple(verdict(output=f"o{index}", measured=1.0 + index, ok=False) for index in range(13))
+    lines = closing_lines(Report("m", False, 1.0, (), rows, ()))
+    assert sum("against reference" in line for line in lines) == 10
+    assert "  +3 more" in lines
+    assert not any("more" in line for line in closing_lines(Report("m", False, 1.0, (), rows[:10], ())))
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_no_text_reaches_the_terminal_as_control_or_the_shell_as_words(payload: str) -> None:
+    lines = closing_lines(every_field(payload))
+    text = "".join(lines)
+    assert all(char.isprintable() for char in text)
+    assert all(len(line.splitlines()) == 1 for line in lines)
+    text.encode()
+    assert len(shlex.split(lines[-1].removeprefix("next: "))) == 3
+
+
+@pytest.mark.parametrize(
+    ("report", "command"),
+    [
+        (Report("m", False, 1.0, (target("onnx", state="failed"),), (), ()), "doit why m:onnx"),
+        (Report("m", False, 1.0, (), (), (platform(evidence="none"),)), "doit status"),
+        (Report("m", False, 1.0, (), (verdict(target="m:a b", ok=False),), ()), "doit why 'm:a b'"),
+    ],
+)
+def test_next_command(report: Report, command: str) -> None:
+    assert closing_lines(report)[-1] == f"next: {command}"
+
+
+def test_what_is_not_evidenced_is_named_when_green_too() -> None:
+    spare = platform("jetson", required=False, evidence="none")
+    lines = closing_lines(Report("m", True, 1.0, (), (verdict(), verdict(evidence="none")), (spare,)))
+    assert lines == ["m: 1 verdict holds, 1 not evidenced, report: .cache/out/m/report.html"]
+    lines = closing_lines(Report("m", True, 1.0, (), (verdict(evidence="none"),), ()))
+    assert lines[0].startswith("m: no verdict rests on evidence")
+
+
+@pytest.mark.parametrize(
+    ("report", "outcome"),
+    [
+        (green(), "pass"),
+        (failing(), "fail"),
+        (Report("m", False, 1.0, (), (verdict(),), (platform(),)), "fail"),
+        (Report("m", True, 1.0, (), (verdict(ok=False),), ()), "fail"),
+        (Report("m", True, 1.0, (target("t", state="failed"),), (verdict(),), ()), "fail"),
+        (Report("m", True, 1.0, (), (verdict(),), (platform(evidence="none"),)), "fail"),
+        (Report("m", True, 1.0, (), (verdict(),), (platform(evidence="none", required=False),)), "pass"),
+        (Report("m", True, 1.0, (), (verdict(evidence="none"),), ()), "unchecked"),
+        (Report("m", True, 1.0, (), (verdict(evidence="unheard of"),), ()), "unchecked"),
+        (Report("m", True, 1.0, (), (), ()), "unchecked"),
+    ],
+)
+def test_outcome_fails_closed(report: Report, outcome: str) -> None:
+    assert findings.outcome(report) == outcome
+
+
+def test_verdicts_stand_worst_first() -> None:
+    rows = (
+        verdict(output="well"),
+        verdict(output="tight", measured=1.39e-5),
+        verdict(output="exact", measured=0, limit=0),
+        verdict(output="cosine", measured=0.99999, limit=0.999),
+        verdict(output="over", measured=2e-5, ok=False),
+        verdict(output="far over", measured=1.0, ok=False),
+        verdict(output="shape", measured=None, limit=None, ok=False),
+        verdict(output="nan", measured=float("nan"), ok=False),
+    )
+    report = Report("m", False, 1.0, (), rows, ())
+    assert [row.output for row in findings.red(report)] == ["shape", "nan", "far over", "over"]
+    assert [row.output for row in findings.held(report)] == ["tight", "well", "cosine", "exact"]
+    assert [gate.red for gate in findings.gates(report)] == [4]
