@@ -42,7 +42,9 @@ class Bench:
         with source.open("rb", buffering=0) as reader, place.open("xb", buffering=0) as writer:
             found = digests.copy(reader, writer)
         if found != digest:
-            raise InputChangedError(target, f"{source.name} changed while the target was being built", "Run `doit` again.")
+            raise InputChangedError(
+                target, f"{source.name} changed while the target was being built", "Run `doit` again."
+            )
         place.chmod(0o444)
         self.inputs[role] = place
         self.stamps[place] = (digests.stamp(place), digest)

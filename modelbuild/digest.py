@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -24,8 +23,7 @@ class Stamp(NamedTuple):
     inode: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One file of a tree: `mode` is "x" for an executable, "-" for any other; `size` in bytes."""
 
     path: str
@@ -34,8 +32,7 @@ class Entry:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(NamedTuple):
     """A folder by content: the digest of the sorted entries, and the entries."""
 
     digest: str
@@ -94,8 +91,9 @@ def walk(folder: Path) -> Iterator[tuple[str, Path]]:
     """
     for parent, folders, files in os.walk(folder):
         folders.sort()
-        for name in sorted([*files, *(f for f in folders if os.path.islink(os.path.join(parent, f)))]):
-            place = Path(parent, name)
+        here = Path(parent)
+        for name in sorted([*files, *(f for f in folders if (here / f).is_symlink())]):
+            place = here / name
             if not stat.S_ISREG(place.lstat().st_mode):
                 raise ValueError(f"{place.relative_to(folder)} is neither a regular file nor a folder")
             yield place.relative_to(folder).as_posix(), place

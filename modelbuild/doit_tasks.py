@@ -12,6 +12,7 @@ import os
 import shutil
 import sqlite3
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -47,15 +48,15 @@ class UpToDate:
 
     def __call__(self) -> bool:
         try:
-            if self.session.builder.status(self.name).state == "up-to-date":
-                self.session.builder.note_up_to_date(self.name)
+            if self.session.examiner.status(self.name).state == "up-to-date":
+                self.session.examiner.note_up_to_date(self.name)
                 return True
         except ModelbuildError:
             pass  # the action meets the same error and can report it
         return False
 
     def __repr__(self) -> str:
-        status = self.session.builder.status(self.name)
+        status = self.session.examiner.status(self.name)
         return status.reason or status.state
 
 
@@ -78,6 +79,8 @@ class Work(BaseAction):  # type: ignore[misc]  # doit is untyped
             return TaskFailed(str(error))
         except ModelbuildError as error:
             return TaskError(str(error))
+        except Exception:
+            return TaskError(f"{self.name}: a fault of modelbuild itself:\n{traceback.format_exc()}")
 
     def run(self) -> BaseFail | None:
         raise AssertionError("every step says what it does")
@@ -122,18 +125,59 @@ def generate() -> Iterator[dict[str, Any]]:
     """Yield every target of every model as a doit task, then each model's report and gate."""
     session = current()
     for target in session.plan.targets.values():
-        yield _task(session, target.name, target.doc, Build, [UpToDate(session, target.name)], [*dict.fromkeys(target.inputs.values())], Clean)
+        yield _task(
+            session,
+            target.name,
+            target.doc,
+            Build,
+            [UpToDate(session, target.name)],
+            [*dict.fromkeys(target.inputs.values())],
+            Clean,
+        )
     for model in session.plan.models:
         names = [t.name for t in session.plan.of(model)]
-        current_report = _question(lambda m=model: session.report_is_current(m), "what the report says has changed")
-        yield _task(session, f"{model}:report", "the report: HTML, JSON, JUnit", Report, [current_report], names, CleanReport)
+        current_report = _question(
+            lambda m=model: session.report_is_current(m), "what the report says has changed"
+        )
+        yield _task(
+            session,
+            f"{model}:report",
+            "the report: HTML, JSON, JUnit",
+            Report,
+            [current_report],
+            names,
+            CleanReport,
+        )
         holds = _question(lambda m=model: session.gate_holds(m), "its verdicts are to be read")
-        yield _task(session, f"{model}:gate", "fails when a verdict does not hold", Gate, [holds], [f"{model}:report"], None)
+        yield _task(
+            session,
+            f"{model}:gate",
+            "fails when a verdict does not hold",
+            Gate,
+            [holds],
+            [f"{model}:report"],
+            None,
+        )
 
 
-def _task(session: Session, name: str, doc: str, work: type[Work], uptodate: list[Any], after: list[str], clean: type[Work] | None) -> dict[str, Any]:
+def _task(
+    session: Session,
+    name: str,
+    doc: str,
+    work: type[Work],
+    uptodate: list[Any],
+    after: list[str],
+    clean: type[Work] | None,
+) -> dict[str, Any]:
     basename, _, sub = name.partition(":")
-    task = {"basename": basename, "name": sub, "doc": doc, "actions": [work(session, name)], "uptodate": uptodate, "task_dep": after}
+    task = {
+        "basename": basename,
+        "name": sub,
+        "doc": doc,
+        "actions": [work(session, name)],
+        "uptodate": uptodate,
+        "task_dep": after,
+    }
     if clean is not None:
         task["clean"] = [clean(session, name)]
     return task
@@ -181,14 +225,14 @@ class DoitView:
         self._show(task)
 
     def _show(self, task: Any) -> None:
-        outcome = self.session.builder.outcomes.get(task.name)
+        outcome = self.session.examiner.outcomes.get(task.name)
         if outcome is not None:
             self.view.done(outcome)
         for action in task.actions or ():
             self.closing += action.values.get("lines", [])
 
     def add_failure(self, task: Any, fail: BaseFail) -> None:
-        outcome = self.session.builder.outcomes.get(task.name)
+        outcome = self.session.examiner.outcomes.get(task.name)
         if outcome is not None:
             self.view.done(outcome)
         elif not isinstance(fail, UnmetDependency):
@@ -204,7 +248,7 @@ class DoitView:
     def complete_run(self) -> None:
         """Close the view and say the last lines; a failed target's model gets its report all the same."""
         self.view.close()
-        outcomes = self.session.builder.outcomes
+        outcomes = self.session.examiner.outcomes
         self.view.say(totals(list(outcomes.values()), time.perf_counter() - self.began))
         for model in sorted({name.partition(":")[0] for name, _ in self.failures if name in outcomes}):
             self.session.write_report(model)
@@ -221,11 +265,17 @@ def configure(root: Path) -> dict[str, Any]:
     """Return DOIT_CONFIG: threads that wait on jobs, our view, and doit's own database where it can be lost."""
     database = root / ".cache" / "doit.db"
     _drop_broken(database)
-    return {"reporter": DoitView, "par_type": "thread", "backend": "sqlite3", "dep_file": str(database), "verbosity": 2}
+    return {
+        "reporter": DoitView,
+        "par_type": "thread",
+        "backend": "sqlite3",
+        "dep_file": str(database),
+        "verbosity": 2,
+    }
 
 
 def _drop_broken(database: Path) -> None:
-    """doit dies on a database it cannot read; nothing in it is needed, so such a one is dropped."""
+    """Doit dies on a database it cannot read; nothing in it is needed, so such a one is dropped."""
     database.parent.mkdir(parents=True, exist_ok=True)
     if not database.exists():
         return

@@ -1,14 +1,14 @@
 """Every error a user can meet: place, fact, remedy, and the exit code that says whose fault it is.
 
-    ModelbuildError
-    ├── UserError                 exit 3   what was asked is wrong
-    │   ├── ManifestError                  a manifest says something that cannot be
-    │   └── CommandError                   a command line says something that cannot be
-    ├── BuildError                exit 1   what was asked failed
-    │   ├── RecipeError                    a recipe refused its inputs, or training broke down
-    │   ├── InputChangedError              an input changed while a target was built from it
-    │   └── JobCrashedError                the process of a recipe died (signal, out of memory)
-    └── StoreError                exit 2   the cache itself cannot be used (full or read-only disk)
+ModelbuildError
+├── UserError                 exit 3   what was asked is wrong
+│   ├── ManifestError                  a manifest says something that cannot be
+│   └── CommandError                   a command line says something that cannot be
+├── BuildError                exit 1   what was asked failed
+│   ├── RecipeError                    a recipe refused its inputs, or training broke down
+│   ├── InputChangedError              an input changed while a target was built from it
+│   └── JobCrashedError                the process of a recipe died (signal, out of memory)
+└── StoreError                exit 2   the cache itself cannot be used (full or read-only disk)
 """
 
 from __future__ import annotations

@@ -1,19 +1,18 @@
-"""The graph of targets: what is built by which recipe from what. Built from manifests alone, importing no framework."""
+"""The graph of targets: what is built by which recipe from what. Made of manifests alone, importing no framework."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from modelbuild.manifest import Data, Model, OnnxSource, Platform, Project, WeightsSource
 from modelbuild.runtimes import base
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(NamedTuple):
     """A function `(inputs, params, out_dir) -> None`, by path; `tools` are distributions it uses without import."""
 
     function: str
@@ -24,16 +23,15 @@ class Recipe:
         return self.function.partition(":")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """One node. `inputs`: role -> target; `files`: role -> project file; `modules`: code the manifest names."""
 
     name: str
     recipe: Recipe
     doc: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] = NOTHING
+    inputs: Mapping[str, str] = NOTHING
+    files: Mapping[str, str] = NOTHING
     modules: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
 
@@ -42,8 +40,7 @@ class Target:
         return self.name.partition(":")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Every target by name, inputs before what is made from them; `models` in the manifests' order."""
 
     targets: Mapping[str, Target]
@@ -100,8 +97,14 @@ def _data(model: Model) -> Iterator[Target]:
 def _data_target(model: str, name: str, data: Data) -> Target:
     full = f"{model}:data.{name}"
     if data.sample is not None:
-        params = {"count": data.count, "seed": data.seed}
-        return Target(full, SAMPLE, f"{data.count} samples of {data.sample}", params, {"data": f"{model}:data.{data.sample}"})
+        params: dict[str, Any] = {"count": data.count, "seed": data.seed}
+        return Target(
+            full,
+            SAMPLE,
+            f"{data.count} samples of {data.sample}",
+            params,
+            {"data": f"{model}:data.{data.sample}"},
+        )
     params = {"loader": data.loader, "args": data.args}
     return Target(full, LOAD, f"the {name} data", params, modules=(_module(str(data.loader)),))
 
@@ -124,9 +127,13 @@ def _roles(model: Model, *roles: str) -> dict[str, str]:
 
 def _from_onnx(model: Model, source: OnnxSource) -> Iterator[Target]:
     export = {"export": {"opset": model.export.opset, "dynamic": model.export.dynamic}}
-    yield Target(f"{model.name}:onnx", SOURCE_ONNX, "the canonical ONNX file", export, files={"model": source.onnx})
+    yield Target(
+        f"{model.name}:onnx", SOURCE_ONNX, "the canonical ONNX file", export, files={"model": source.onnx}
+    )
     inputs = _roles(model, "onnx", "evaluation")
-    yield Target(f"{model.name}:reference", ONNX_REFERENCE, "reference outputs (ONNX Runtime, unoptimised)", {}, inputs)
+    yield Target(
+        f"{model.name}:reference", ONNX_REFERENCE, "reference outputs (ONNX Runtime, unoptimised)", {}, inputs
+    )
 
 
 def _from_torch(model: Model) -> Iterator[Target]:
@@ -135,7 +142,14 @@ def _from_torch(model: Model) -> Iterator[Target]:
     net = _net(model)
     code = (_module(net["module"]),)
     name, inputs = model.name, _roles(model, "student", "evaluation")
-    yield Target(f"{name}:reference", TORCH_REFERENCE, "reference outputs (PyTorch, fp32 and fp64)", net, inputs, modules=code)
+    yield Target(
+        f"{name}:reference",
+        TORCH_REFERENCE,
+        "reference outputs (PyTorch, fp32 and fp64)",
+        net,
+        inputs,
+        modules=code,
+    )
     params = {**net, "export": {"opset": model.export.opset, "dynamic": model.export.dynamic}}
     yield Target(f"{name}:onnx", EXPORT, "the canonical ONNX file", params, inputs, modules=code)
 
@@ -152,16 +166,44 @@ def _student(model: Model) -> Iterator[Target]:
     name, source, teacher, student = model.name, model.source, model.teacher, model.student
     if isinstance(source, WeightsSource):
         code = (_module(source.module),)
-        yield Target(f"{name}:student", WEIGHTS, "the given weights", _net(model), files={"weights": source.weights}, modules=code)
+        yield Target(
+            f"{name}:student",
+            WEIGHTS,
+            "the given weights",
+            _net(model),
+            files={"weights": source.weights},
+            modules=code,
+        )
     if teacher is not None and student is not None:
         given = {"module": teacher.module, "args": teacher.args}
         code = (_module(teacher.module),)
-        yield Target(f"{name}:teacher", TEACHER, "the trained teacher", {**given, "train": teacher.train}, _roles(model, "train"), modules=code)
+        yield Target(
+            f"{name}:teacher",
+            TEACHER,
+            "the trained teacher",
+            {**given, "train": teacher.train},
+            _roles(model, "train"),
+            modules=code,
+        )
         inputs = _roles(model, "teacher", "train", "unlabelled", "evaluation")
-        yield Target(f"{name}:teacher.outputs", TEACHER_OUTPUTS, "the teacher's outputs on all data", given, inputs, modules=code)
+        yield Target(
+            f"{name}:teacher.outputs",
+            TEACHER_OUTPUTS,
+            "the teacher's outputs on all data",
+            given,
+            inputs,
+            modules=code,
+        )
         params = {**_net(model), "distil": student.distil, "train": student.train}
         inputs = {**_roles(model, "train", "unlabelled"), "outputs": f"{name}:teacher.outputs"}
-        yield Target(f"{name}:student", DISTIL, "the student, distilled", params, inputs, modules=(_module(student.module),))
+        yield Target(
+            f"{name}:student",
+            DISTIL,
+            "the student, distilled",
+            params,
+            inputs,
+            modules=(_module(student.module),),
+        )
 
 
 def unavailable(platform: Platform) -> str | None:
@@ -200,12 +242,33 @@ def _verdicts(model: Model) -> Iterator[Target]:
     name, gates, shipped = model.name, model.gates, f"{model.name}:reference"
     if model.teacher is not None:
         inputs = {"reference": shipped, "outputs": f"{name}:teacher.outputs"}
-        yield Target(f"{name}:verdict.teacher", AGAINST_TEACHER, "gate 1: against the teacher", {"gate": gates.teacher, "target": shipped}, inputs)
+        yield Target(
+            f"{name}:verdict.teacher",
+            AGAINST_TEACHER,
+            "gate 1: against the teacher",
+            {"gate": gates.teacher, "target": shipped},
+            inputs,
+        )
     if gates.task is not None:
         inputs = {"reference": shipped, **_roles(model, "evaluation")}
-        yield Target(f"{name}:verdict.task", AGAINST_TRUTH, "gate 2: against ground truth", {"gate": gates.task, "target": shipped}, inputs)
-    platforms = {p.name: {"runtime": p.runtime, "required": p.required, "unavailable": unavailable(p)} for p in model.platforms.values()}
+        yield Target(
+            f"{name}:verdict.task",
+            AGAINST_TRUTH,
+            "gate 2: against ground truth",
+            {"gate": gates.task, "target": shipped},
+            inputs,
+        )
+    platforms = {
+        p.name: {"runtime": p.runtime, "required": p.required, "unavailable": unavailable(p)}
+        for p in model.platforms.values()
+    }
     runs = {f"run.{n}": f"{name}:{n}.run" for n, p in platforms.items() if p["unavailable"] is None}
     inputs = {"reference": shipped, **_roles(model, "evaluation"), **runs}
     params = {"gate": gates.runtime, "model": name, "platforms": platforms}
-    yield Target(f"{name}:verdict.runtime", ACROSS_RUNTIMES, "gate 3: every runtime against the reference and each other", params, inputs)
+    yield Target(
+        f"{name}:verdict.runtime",
+        ACROSS_RUNTIMES,
+        "gate 3: every runtime against the reference and each other",
+        params,
+        inputs,
+    )

@@ -49,7 +49,9 @@ def perform(job: Job, home: int, life: int) -> NoReturn:
     threading.Thread(target=_die_with, args=(life,), daemon=True).start()
     _redirect(job.log)
     say = _speaker(home)
-    progress.set_sink(lambda done, total, values: say({"step": [done, total, {k: float(v) for k, v in values.items()}]}))
+    progress.set_sink(
+        lambda done, total, values: say({"step": [done, total, {k: float(v) for k, v in values.items()}]})
+    )
     say(_attempt(job))
     sys.stdout.flush()
     sys.stderr.flush()

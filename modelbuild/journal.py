@@ -15,9 +15,9 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, MutableMapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from modelbuild.digest import RACY_NS, Stamp, of_file, stamp
 
@@ -29,8 +29,7 @@ create table if not exists memo (kind text, digest text, value text, primary key
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
+class Built(NamedTuple):
     """The last accepted output of a target; `witness` tells an unchanged copy in `out/` (see witness.py)."""
 
     key: str
@@ -100,7 +99,9 @@ class Journal:
         found = of_file(path)
         if stamp(path) == now:
             self._stat[name] = (now, found)
-            self._later(("stat", name), "insert or replace into stat values (?,?,?,?,?,?)", (name, *now, found))
+            self._later(
+                ("stat", name), "insert or replace into stat values (?,?,?,?,?,?)", (name, *now, found)
+            )
         return found
 
     def built(self, target: str) -> Built | None:

@@ -27,11 +27,12 @@ from typing import Any
 
 from xxhash import xxh3_128
 
+from modelbuild.closure import ClosureReader
 from modelbuild.errors import BuildError
 from modelbuild.graph import Target
-from modelbuild.modules import ClosureReader
-from modelbuild.store import GENERATION
 from modelbuild.versions import ImportNames, installed, normal
+
+GENERATION = 1  # raise it when the meaning of stored bytes changes: every key changes with it
 
 Part = tuple[str, str]
 Parts = tuple[Part, ...]
@@ -58,10 +59,13 @@ def leaves(value: Any, at: str = "") -> Iterator[Part]:
 class Keys:
     """Computes parts. `digest` gives a file's (memoised) digest; the memos outlive the process."""
 
-    def __init__(self, root: Path, digest: Callable[[Path], str], memo: Callable[[str], MutableMapping[str, str]]) -> None:
+    def __init__(
+        self, root: Path, digest: Callable[[Path], str], memo: Callable[[str], MutableMapping[str, str]]
+    ) -> None:
         self._root, self._digest, self._memo = root, digest, memo
         self._fixed: dict[tuple[str, ...], Parts] = {}
-        self._closures = ClosureReader(root, digest, memo("imports"))
+        self._sources: dict[Path, str] = {}
+        self._closures = ClosureReader(root, self._source, memo("imports"))
         self._names = ImportNames(memo("providers"))
 
     def renewed(self) -> Keys:
@@ -82,18 +86,34 @@ class Keys:
         try:
             return self._digest(self._root / path)
         except OSError as error:
-            raise BuildError(target.name, f"cannot read {path}: {error.strerror}", "Restore the file or name another in the manifest.") from error
+            raise BuildError(
+                target.name,
+                f"cannot read {path}: {error.strerror}",
+                "Restore the file or name another in the manifest.",
+            ) from error
 
     def _code(self, target: Target) -> Parts:
         """Parts shared by all targets of one recipe and the same modules."""
         recipe = target.recipe
         which = (recipe.function, *target.modules)
         if which not in self._fixed:
-            fixed = (("generation", str(GENERATION)), ("python", f"{sys.version_info[0]}.{sys.version_info[1]}"), ("recipe", recipe.function))
+            fixed = (
+                ("generation", str(GENERATION)),
+                ("python", f"{sys.version_info[0]}.{sys.version_info[1]}"),
+                ("recipe", recipe.function),
+            )
             closure = self._closures.closure((recipe.module, *target.modules))
-            code = tuple((f"code {dotted}", self._digest(path)) for dotted, path in closure.files)
-            self._fixed[which] = fixed + code + self._versions(closure.external, (*recipe.tools, *target.tools))
+            code = tuple((f"code {dotted}", self._source(path)) for dotted, path in closure.files)
+            self._fixed[which] = (
+                fixed + code + self._versions(closure.external, (*recipe.tools, *target.tools))
+            )
         return self._fixed[which]
+
+    def _source(self, path: Path) -> str:
+        """Digest of a source file, asked of the disk once: a run has one view of the code."""
+        if path not in self._sources:
+            self._sources[path] = self._digest(path)
+        return self._sources[path]
 
     def _versions(self, imported: frozenset[str], declared: tuple[str, ...]) -> Parts:
         found = {d: v for name in imported for d, v in self._names.versions(name).items()}

@@ -13,7 +13,6 @@ import os
 import shutil
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,19 +31,18 @@ def _locked(path: Path, how: int) -> Iterator[None]:
 
 
 class Lease:
-    """The lease of one build; it takes no file before it is needed. `name` is also that of the build's scratch."""
+    """The lease of one build; it takes no file before it is needed. `name`: the run's."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
         self._lock = threading.Lock()
         self._file: IO[str] | None = None
-        self.name = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
 
     def hold(self, *keys: str) -> None:
         """Protect the records of `keys` and all they name until this process ends or `release` is called."""
         with self._lock, _locked(self._folder / "gate", fcntl.LOCK_SH):
             if self._file is None:
-                self._file = (self._folder / f"{self.name}.lease").open("x")
+                self._file = (self._folder / f"{self._name}.lease").open("x")
                 fcntl.flock(self._file, fcntl.LOCK_EX)
                 self._file.write(f"{time.time()}\n")
             self._file.write("".join(f"{key}\n" for key in keys))
@@ -82,7 +80,9 @@ def closed(folder: Path) -> Iterator[Live]:
     with _locked(folder / "gate", fcntl.LOCK_EX):
         found = {path.stem: lines for path in folder.glob("*.lease") if (lines := _read(path))}
         keys = frozenset(key for lines in found.values() for key in lines[1:])
-        yield Live(frozenset(found), keys, min((float(lines[0]) for lines in found.values()), default=float("inf")))
+        yield Live(
+            frozenset(found), keys, min((float(lines[0]) for lines in found.values()), default=float("inf"))
+        )
 
 
 def _read(path: Path) -> list[str]:

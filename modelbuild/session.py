@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelbuild import digest as digests
 from modelbuild import graph, manifest
-from modelbuild.build import Builder
-from modelbuild.execute import LocalExecutor
+from modelbuild.examine import Examiner
 from modelbuild.journal import Built, Journal
 from modelbuild.paths import Workspace
+
+if TYPE_CHECKING:
+    from modelbuild.build import Builder
+    from modelbuild.report import Report
 
 REPORTS = ("report.html", "report.json", "report.xml")
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
+class Findings(NamedTuple):
     """A model's verdicts read back: whether all hold, and the last lines to show."""
 
     ok: bool
@@ -35,7 +38,15 @@ class Session:
         self.journal = Journal(self.at.state_db)
         self.project = manifest.load(root, self.journal.memo("manifest"))
         self.plan = graph.plan(self.project)
-        self.builder = Builder(self.plan, self.at, self.journal, LocalExecutor())
+        self.examiner = Examiner(self.plan, self.at, self.journal)
+
+    @cached_property
+    def builder(self) -> Builder:
+        """The builder, made when the first target must be."""
+        from modelbuild.build import Builder
+        from modelbuild.execute import LocalExecutor
+
+        return Builder(self.examiner, LocalExecutor())
 
     # -- the report: a view of this run, written again when what it would say has changed
 
@@ -44,27 +55,30 @@ class Session:
         if "GITHUB_STEP_SUMMARY" in os.environ:
             return False
         known = self.journal.built(f"{model}:report")
-        return known is not None and known.key == self._fingerprint(model) and known.witness == self._stamps(model)
+        return (
+            known is not None
+            and known.key == self._fingerprint(model)
+            and known.witness == self._stamps(model)
+        )
 
     def write_report(self, model: str) -> None:
         """Write the report of `model` as this run stands."""
-        from modelbuild import report, summary
+        from modelbuild import report
 
         summary_file = os.environ.get("GITHUB_STEP_SUMMARY")
         report.write(self.report(model), self.at.out(model), Path(summary_file) if summary_file else None)
         self.journal.remember(f"{model}:report", Built(self._fingerprint(model), "", self._stamps(model)))
         self.journal.flush()
-        del summary
 
     def report(self, model: str) -> Report:
         """Gather the report of `model` from this run's outcomes and the store."""
         from modelbuild import summary
 
-        return summary.collect(self.builder, model, time.perf_counter() - self.began)
+        return summary.collect(self.examiner, model, time.perf_counter() - self.began)
 
     def _fingerprint(self, model: str) -> str:
         """Digest of everything a report says that can differ from run to run, times aside."""
-        outcomes = [self.builder.outcomes.get(t.name) for t in self.plan.of(model)]
+        outcomes = [self.examiner.outcomes.get(t.name) for t in self.plan.of(model)]
         said = [(o.target, o.state, o.key, o.digest, o.reason, o.error) if o else None for o in outcomes]
         return digests.of_bytes(json.dumps(said).encode())
 
@@ -92,8 +106,11 @@ class Session:
 
     def _verdicts(self, model: str) -> str:
         names = self.plan.verdicts(model)
-        said = [(n, o.digest) for n in names if (o := self.builder.outcomes.get(n)) is not None]
+        said = [(n, o.digest) for n in names if (o := self.examiner.outcomes.get(n)) is not None]
         return digests.of_bytes(json.dumps(said).encode())
 
     def close(self) -> None:
-        self.builder.close()
+        """Let go of what was begun, and write what was learnt."""
+        if "builder" in self.__dict__:
+            self.builder.close()
+        self.journal.close()

@@ -17,8 +17,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from modelbuild import digest as digests
 from modelbuild.digest import Entry, Stamp, Tree
@@ -26,7 +27,6 @@ from modelbuild.errors import StoreError
 from modelbuild.limits import LIMITS
 from modelbuild.paths import Workspace
 
-GENERATION = 1  # raise it when the meaning of stored bytes changes: every key changes with it
 _serial = itertools.count()
 
 
@@ -60,7 +60,11 @@ def _disk_words(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise StoreError(str(path), f"cannot write: {error.strerror}", "Free space or fix permissions, or run `doit gc`.") from error
+            raise StoreError(
+                str(path),
+                f"cannot write: {error.strerror}",
+                "Free space or fix permissions, or run `doit gc`.",
+            ) from error
         raise
 
 
@@ -127,11 +131,17 @@ class Store:
         place.chmod(0o555 if entry.mode == "x" else 0o444)
 
     def _copy_hashing(self, source: Path, place: Path, digest: str) -> None:
-        with _disk_words(place), source.open("rb", buffering=0) as reader, place.open("xb", buffering=0) as writer:
+        with (
+            _disk_words(place),
+            source.open("rb", buffering=0) as reader,
+            place.open("xb", buffering=0) as writer,
+        ):
             found = digests.copy(reader, writer)
         if found != digest:
             self.quarantine(digest)
-            raise LostError(f"object {digest} was damaged on disk; it lies in {self._at.relative(self._at.quarantine)} now")
+            raise LostError(
+                f"object {digest} was damaged on disk; it lies in {self._at.relative(self._at.quarantine)} now"
+            )
         self._verified[digest] = digests.stamp(source)
 
     def quarantine(self, digest: str) -> None:
@@ -144,21 +154,9 @@ class Store:
     def has(self, tree: Tree) -> bool:
         return all(self.object(entry.digest).is_file() for entry in tree.entries)
 
-    def read(self, tree: Tree, path: str) -> bytes:
-        """Bytes of one file of `tree`. Raises LostError."""
-        digest = next(entry.digest for entry in tree.entries if entry.path == path)
-        try:
-            data = self.object(digest).read_bytes()
-        except FileNotFoundError:
-            raise LostError(f"{path} ({digest}) is not in the store") from None
-        if digests.of_bytes(data) != digest:
-            self.quarantine(digest)
-            raise LostError(f"object {digest} was damaged on disk")
-        return data
-
     def commit(self, record: Record) -> None:
         """Write the action record, last of all: from here on the target counts as built."""
-        body = json.dumps(asdict(record), sort_keys=True, allow_nan=False)
+        body = json.dumps(_document(record), sort_keys=True, allow_nan=False)
         text = f"{digests.of_bytes(body.encode())}\n{body}\n"
         temporary = self.temporary()
         with _disk_words(self._at.records):
@@ -199,8 +197,20 @@ class Store:
             yield path, path.parent.name + path.name
 
 
+def _document(record: Record) -> dict[str, Any]:
+    """JSON values of a record; an entry of the tree is [path, mode, digest, size]."""
+    return {
+        "key": record.key,
+        "target": record.target,
+        "parts": record.parts,
+        "seconds": record.seconds,
+        "digest": record.tree.digest,
+        "entries": record.tree.entries,
+    }
+
+
 def _parse(body: str) -> Record:
     data = json.loads(body)
-    tree = Tree(data["tree"]["digest"], tuple(Entry(**entry) for entry in data["tree"]["entries"]))
+    tree = Tree(data["digest"], tuple(Entry(*entry) for entry in data["entries"]))
     parts = tuple((label, value) for label, value in data["parts"])
     return Record(data["key"], data["target"], parts, tree, data["seconds"])

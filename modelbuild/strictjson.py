@@ -35,19 +35,28 @@ def read(path: Path, place: str) -> Any:
 def read_bytes(path: Path, place: str) -> bytes:
     """Return the file's bytes, at most `LIMITS.manifest_bytes`. Raises ManifestError."""
     try:
-        # Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        data = _at_most(LIMITS.manifest_bytes + 1, path)
     except OSError as error:
         raise ManifestError(place, f"cannot be read ({error.strerror})") from None
-    with open(handle, "rb", buffering=0) as file:  # noqa: PTH123  # an open descriptor, not a path
-        state = os.fstat(handle)
-        if not stat.S_ISREG(state.st_mode):
-            raise ManifestError(place, "is not a regular file")
-        data = file.read(LIMITS.manifest_bytes + 1) if state.st_size <= LIMITS.manifest_bytes else None
-    if data is None or len(data) > LIMITS.manifest_bytes:
+    if data is None:
+        raise ManifestError(place, "is not a regular file")
+    if len(data) > LIMITS.manifest_bytes:
         fact = f"is larger than {LIMITS.manifest_bytes:,} bytes"
         raise ManifestError(place, fact, "A manifest declares; keep data in files that it names.")
     return data
+
+
+def _at_most(count: int, path: Path) -> bytes | None:
+    """Read the first `count` bytes, or return None for what is no regular file."""
+    # Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return None
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(count)
+    finally:
+        os.close(handle)
 
 
 def parse(data: bytes, place: str) -> Any:

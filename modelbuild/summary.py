@@ -5,60 +5,59 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modelbuild.build import Builder
+from modelbuild import witness
+from modelbuild.examine import Examiner
 from modelbuild.graph import Target
 from modelbuild.report.record import PlatformRow, Report, TargetRow, VerdictRow
-from modelbuild.store import LostError, Record
 
 
-def collect(builder: Builder, model: str, seconds: float) -> Report:
+def collect(run: Examiner, model: str, seconds: float) -> Report:
     """Return the report of `model`: it is ok when every target is there and every verdict holds."""
-    targets = tuple(_row(builder, target) for target in builder.plan.of(model))
-    verdicts = tuple(row for name in builder.plan.verdicts(model) for row in _verdicts(builder, name))
+    targets = tuple(_row(run, target) for target in run.plan.of(model))
+    verdicts = tuple(row for name in run.plan.verdicts(model) for row in _verdicts(run, name))
     whole = all(row.state in ("built", "restored", "up-to-date") for row in targets)
     ok = whole and bool(verdicts) and all(row.ok for row in verdicts)
-    return Report(model, ok, seconds, targets, verdicts, _platforms(builder, model))
+    return Report(model, ok, seconds, targets, verdicts, _platforms(run, model))
 
 
-def _record(builder: Builder, name: str) -> Record | None:
-    outcome = builder.outcomes.get(name)
-    return builder.store.record(outcome.key) if outcome and outcome.key else None
-
-
-def _row(builder: Builder, target: Target) -> TargetRow:
+def _row(run: Examiner, target: Target) -> TargetRow:
     needs = tuple(sorted({*target.inputs.values()}))
-    outcome = builder.outcomes.get(target.name)
+    outcome = run.outcomes.get(target.name)
     if outcome is None:
         return TargetRow(target.name, "", "not run", 0.0, "", {}, 0, needs, "")
-    record = _record(builder, target.name)
-    seconds = record.seconds if record else outcome.seconds
-    files = {e.path: e.digest for e in record.tree.entries} if record else {}
-    size = record.tree.size if record else 0
-    digests = {"": outcome.digest, **files} if record else {}
-    return TargetRow(target.name, outcome.key, outcome.state, seconds, outcome.reason, digests, size, needs, outcome.error)
+    built = run.journal.built(target.name)
+    if outcome.state == "failed" or built is None:
+        state, reason, error = outcome.state, outcome.reason, outcome.error
+        return TargetRow(target.name, outcome.key, state, outcome.seconds, reason, {}, 0, needs, error)
+    record = run.store.record(outcome.key)
+    files = witness.files(built.witness)
+    digests = {"": outcome.digest, **{path: digest for path, digest, _ in files}}
+    size = sum(size for _, _, size in files)
+    seconds = record.seconds if record else 0.0
+    return TargetRow(
+        target.name, outcome.key, outcome.state, seconds, outcome.reason, digests, size, needs, ""
+    )
 
 
-def read_json(builder: Builder, name: str, path: str) -> dict[str, Any]:
-    """Return a JSON file of a target this run brought up to date, {} when there is none."""
-    record = _record(builder, name)
-    if record is None or all(entry.path != path for entry in record.tree.entries):
+def _read(run: Examiner, name: str, path: str) -> dict[str, Any]:
+    """Return a JSON file of a target that this run found or made whole, {} of any other."""
+    outcome = run.outcomes.get(name)
+    if outcome is None or outcome.state == "failed":
         return {}
-    try:
-        found: dict[str, Any] = json.loads(builder.store.read(record.tree, path))
-    except LostError:
-        found = json.loads((builder.at.out(name) / path).read_bytes())
+    found: dict[str, Any] = json.loads((run.at.out(name) / path).read_bytes())
     return found
 
 
-def _verdicts(builder: Builder, name: str) -> list[VerdictRow]:
-    return [VerdictRow(**row) for row in read_json(builder, name, "verdicts.json").get("verdicts", [])]
+def _verdicts(run: Examiner, name: str) -> list[VerdictRow]:
+    return [VerdictRow(**row) for row in _read(run, name, "verdicts.json").get("verdicts", [])]
 
 
-def _platforms(builder: Builder, model: str) -> tuple[PlatformRow, ...]:
-    gate = builder.plan.targets[f"{model}:verdict.runtime"].params["platforms"]
+def _platforms(run: Examiner, model: str) -> tuple[PlatformRow, ...]:
+    gate = run.plan.targets[f"{model}:verdict.runtime"].params["platforms"]
     rows = []
     for name, platform in gate.items():
-        run = read_json(builder, f"{model}:{name}.run", "run.json")
-        why = platform["unavailable"] or ""
-        rows.append(PlatformRow(name, platform["runtime"], platform["required"], run.get("evidence", "none"), why))
+        unavailable = platform["unavailable"]
+        ran = {} if unavailable else _read(run, f"{model}:{name}.run", "run.json")
+        evidence = ran.get("evidence", "none")
+        rows.append(PlatformRow(name, platform["runtime"], platform["required"], evidence, unavailable or ""))
     return tuple(rows)

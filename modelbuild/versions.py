@@ -15,7 +15,9 @@ from functools import lru_cache
 
 from modelbuild import digest as digests
 
-_METADATA = re.compile(r"(?P<name>[A-Za-z0-9._-]+?)-(?P<version>[0-9][^-]*)(?:-py3[.0-9]*)?\.(?:dist|egg)-info")
+_METADATA = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]+?)-(?P<version>[0-9][^-]*)(?:-py3[.0-9]*)?\.(?:dist|egg)-info"
+)
 
 
 def normal(name: str) -> str:
@@ -29,7 +31,7 @@ def installed() -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in sys.path:
         try:
-            names = os.listdir(folder or ".")
+            names = os.listdir(folder or ".")  # noqa: PTH208  # names, not paths: half the time
         except OSError:
             continue
         for name in names:

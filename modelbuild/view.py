@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any, Protocol, TextIO
 
-from modelbuild.build import Outcome
+from modelbuild.examine import Outcome
 
 EVERY = 5.0  # seconds between plain progress lines of one target
 _COLOURS = {"built": "32", "restored": "36", "failed": "31", "red": "31", "holds": "32"}
@@ -62,9 +62,23 @@ class LiveProgress:
 
     def __init__(self, out: TextIO) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+        )
         self._bars = Progress(*columns, console=Console(file=out), transient=True)
         self._bars.start()
         self._ids: dict[str, Any] = {}
@@ -146,5 +160,8 @@ def _seconds(value: float) -> str:
 def totals(outcomes: list[Outcome], seconds: float) -> str:
     """Sum a run up in one line."""
     words = {"built": "built", "restored": "restored", "up-to-date": "up to date", "failed": "failed"}
-    counts = [f"{n} {word}" for state, word in words.items() if (n := sum(o.state == state for o in outcomes))]
-    return f"{len(outcomes)} target{'s' * (len(outcomes) != 1)}: {', '.join(counts) or 'nothing to do'} ({_seconds(seconds).strip()})"
+    counts = [
+        f"{n} {word}" for state, word in words.items() if (n := sum(o.state == state for o in outcomes))
+    ]
+    targets = "1 target" if len(outcomes) == 1 else f"{len(outcomes)} targets"
+    return f"{targets}: {', '.join(counts) or 'nothing to do'} ({_seconds(seconds)})"

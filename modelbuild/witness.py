@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from modelbuild.digest import RACY_NS, Tree, of_file, stamp, walk
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """What `check` found: `changed` in words, or "" when all is as it was; `renewed` is a better witness, or ""."""
 
     changed: str = ""
@@ -41,7 +40,9 @@ def check(folder: Path, witness: str) -> Finding:
             s = os.lstat(base + row[0])
         except OSError:
             return Finding(f"{row[0].rstrip('/.') or 'output'} is missing")
-        same = s.st_mtime_ns == row[1] and s.st_ctime_ns == row[2] and s.st_size == row[3] and s.st_ino == row[4]
+        same = (
+            s.st_mtime_ns == row[1] and s.st_ctime_ns == row[2] and s.st_size == row[3] and s.st_ino == row[4]
+        )
         if not same or s.st_ctime_ns > settled:
             doubtful.append(row)
     return _look_closer(folder, rows, doubtful) if doubtful else Finding()
@@ -50,7 +51,7 @@ def check(folder: Path, witness: str) -> Finding:
 def _look_closer(folder: Path, rows: list[list[str]], doubtful: list[list[str]]) -> Finding:
     for row in doubtful:
         path, digest = row[0], row[-1]
-        if digest and (os.path.islink(folder / path) or of_file(folder / path) != digest):
+        if digest and ((folder / path).is_symlink() or of_file(folder / path) != digest):
             return Finding(f"{path} was changed on disk")
     known = {row[0] for row in rows if row[-1]}
     try:
@@ -61,3 +62,8 @@ def _look_closer(folder: Path, rows: list[list[str]], doubtful: list[list[str]])
         return Finding(f"{extra[0]} was added on disk")
     fresh = [[row[0], *stamp(folder / row[0]), row[-1]] for row in rows]
     return Finding(renewed=json.dumps([time.time_ns(), fresh], separators=(",", ":")))
+
+
+def files(witness: str) -> list[tuple[str, str, int]]:
+    """List (path, digest, size in bytes) of the files a witness tells of."""
+    return [(row[0], row[-1], row[3]) for row in json.loads(witness)[1] if row[-1]]

@@ -50,11 +50,11 @@ def serve(descriptor: int) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     homes: dict[int, int] = {}
     while True:
-        ready, _, _ = select.select([orders, bell_read], [], [])
+        ready, _, _ = select.select([orders.fileno(), bell_read], [], [])
         if bell_read in ready:
             os.read(bell_read, 4096)
             _bury(homes)
-        if orders in ready:
+        if orders.fileno() in ready:
             message, descriptors, _, _ = socket.recv_fds(orders, MESSAGE, 2)
             if not message:
                 return

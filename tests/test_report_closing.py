@@ -5,7 +5,7 @@ import shlex
 import pytest
 from test_report import PAYLOADS, every_field, failing, green, platform, target, verdict
 
-from modelbuild.report import closing_lines, findings
+from modelbuild.report import closing_lines, findings, margins
 from modelbuild.report.record import Report
 
 
@@ -96,9 +96,63 @@ def test_outcome_fails_closed(report: Report, outcome: str) -> None:
     assert findings.outcome(report) == outcome
 
 
+@pytest.mark.parametrize("numbers", [(None, 1.0), (1.0, None), (float("nan"), 1.0), (1.0, float("nan"))])
+def test_without_two_numbers_there_is_no_margin(numbers: tuple[float | None, float | None]) -> None:
+    row = verdict(measured=numbers[0], limit=numbers[1], ok=False)
+    assert margins.bound(row) is None
+    assert margins.margin(row) == -2.0
+
+
+NO_PHONE = verdict(
+    version="",
+    backend="",
+    output="",
+    metric="evidence",
+    measured=None,
+    limit=None,
+    ok=False,
+    evidence="none",
+    detail="not evidenced: no phone. Connect one",
+)
+
+
+def test_no_evidence_is_said_once_and_with_its_remedy() -> None:
+    report = Report("m", False, 1.0, (), (verdict(platform="b"), NO_PHONE), (platform(evidence="none"),))
+    assert closing_lines(report)[:2] == [
+        "m: 1 required platform not evidenced",
+        "  android is required and not evidenced: no phone. Connect one",
+    ]
+    assert findings.red(report) == []
+    assert findings.outcome(report) == "fail"
+
+
+def test_red_without_evidence_stays_red_where_no_platform_says_it() -> None:
+    for platforms in ((), (platform(evidence="none", required=False),), (platform(),)):
+        report = Report("m", True, 1.0, (), (verdict(platform="b"), NO_PHONE), platforms)
+        assert findings.red(report) == [NO_PHONE]
+        assert findings.outcome(report) == "fail"
+
+
+def test_a_figure_without_a_limit_holds_nothing() -> None:
+    report = Report("m", True, 1.0, (), (verdict(limit=None), verdict(metric="rmse", limit=None)), ())
+    assert findings.outcome(report) == "unchecked"
+    assert (findings.held(report), findings.judged(report)) == ([], [])
+    assert len(findings.observed(report)) == 2
+    assert findings.red(Report("m", True, 1.0, (), (verdict(limit=None, ok=False),), ())) != []
+
+
+def test_a_platform_red_for_itself_stands_before_its_pairs() -> None:
+    pair = verdict(target="m:android", against="ios", ok=False, measured=9.0)
+    own = verdict(target="m:ios", platform="ios", ok=False, measured=1.0)
+    report = Report("m", False, 1.0, (), (pair, own), (platform(), platform("ios")))
+    assert findings.red(report) == [own, pair]
+    assert closing_lines(report)[-1] == "next: doit why m:ios"
+
+
 def test_verdicts_stand_worst_first() -> None:
     rows = (
         verdict(output="well"),
+        verdict(output="identical", measured=None, limit=40.0, metric="sqnr_db"),
         verdict(output="tight", measured=1.39e-5),
         verdict(output="exact", measured=0, limit=0),
         verdict(output="cosine", measured=0.99999, limit=0.999),
@@ -109,5 +163,5 @@ def test_verdicts_stand_worst_first() -> None:
     )
     report = Report("m", False, 1.0, (), rows, ())
     assert [row.output for row in findings.red(report)] == ["shape", "nan", "far over", "over"]
-    assert [row.output for row in findings.held(report)] == ["tight", "well", "cosine", "exact"]
+    assert [row.output for row in findings.held(report)] == ["tight", "well", "cosine", "exact", "identical"]
     assert [gate.red for gate in findings.gates(report)] == [4]

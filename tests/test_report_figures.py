@@ -1,9 +1,9 @@
-"""How numbers read."""
+"""How numbers and text read."""
 
 import pytest
 from test_report import verdict
 
-from modelbuild.report import figures
+from modelbuild.report import clean, figures
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,10 @@ def test_two_numbers_that_differ_never_read_the_same() -> None:
     assert figures.measured_and_limit(row) == ("0.9499999", "0.95")
     row = verdict(measured=0.1 + 0.2, limit=0.3, ok=False)
     assert len(set(figures.measured_and_limit(row))) == 2
+
+
+def test_colours_of_a_terminal_are_taken_out() -> None:
+    assert clean.text("\x1b[1;31mred\x1b[0m\r\nplain\x07") == "red\nplain\ufffd"
 
 
 @pytest.mark.parametrize(

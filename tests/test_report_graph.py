@@ -77,6 +77,12 @@ def test_circles_and_unknown_needs_are_left_out(needs: dict[str, list[str]]) -> 
     assert all(edge.points[0][0] < edge.points[-1][0] for edge in drawing.edges)
 
 
+def test_a_circle_is_opened_at_one_place() -> None:
+    drawing = placed({"a": ["b"], "b": ["a"], "c": ["b"]})
+    assert [(edge.source, edge.target) for edge in drawing.edges] == [("a", "b"), ("b", "c")]
+    assert placed({"a": ["a"], "b": []}).layers == 1
+
+
 def test_layers_are_longest_paths() -> None:
     drawing = placed({"a": [], "b": ["a"], "c": ["a", "b"], "d": ["c", "a"], "alone": []})
     left = {box.name: box.x for box in drawing.boxes}
@@ -104,6 +110,8 @@ def test_readers_of_one_target_share_its_trunk() -> None:
     drawing = placed({**chain, "data": [], **readers})
     stretches = {pair for e in drawing.edges for pair in zip(e.points, e.points[1:], strict=False)}
     assert len(stretches) < 5 + 2 * 40 + 12
+    rows = tuple(target(n, needs=tuple(f)) for n, f in {**chain, "data": [], **readers}.items())
+    assert draw(Report("m", True, 1.0, rows, (), ())).count("<path") == len(stretches)
 
 
 def test_two_hundred_targets() -> None:

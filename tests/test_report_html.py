@@ -124,7 +124,22 @@ def test_many_verdicts_fold_but_none_is_left_out() -> None:
     rows = tuple(verdict(output=f"out{index}") for index in range(200))
     text = page(Report("m", True, 1.0, (), rows, (platform(),)))
     assert all(f"<code>out{index}</code>" in text for index in range(200))
-    assert "<summary>188 more verdicts that hold, with more headroom</summary>" in text
+    assert "<summary>More that hold, with more headroom (188)</summary>" in text
+
+
+def test_figures_without_a_limit_stand_apart() -> None:
+    text = page(Report("m", True, 1.0, (), (verdict(), verdict(metric="rmse", limit=None)), (platform(),)))
+    assert "<summary>Measured, with no limit set (1)</summary>" in text
+    assert text.count(">holds<") == 1
+    assert 'class="badge free">no limit<' in text
+    assert "1<small> of 1</small>" in text
+
+
+def test_a_pair_counts_for_both_platforms() -> None:
+    rows = (verdict(against="ios", ok=False, measured=1.0), verdict())
+    text = page(Report("m", False, 1.0, (), rows, (platform(), platform("ios"))))
+    assert "1 hold, <span" in text
+    assert "0 hold, <span" in text
 
 
 def test_an_endless_error_is_cut_to_its_end() -> None:

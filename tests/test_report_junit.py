@@ -82,6 +82,12 @@ def test_no_evidence_is_skipped_or_failed() -> None:
     ]
 
 
+def test_no_evidence_is_one_case() -> None:
+    row = verdict(metric="evidence", evidence="none", ok=False, detail="not evidenced: no phone. Connect one")
+    found = suite(Report("m", False, 1.0, (), (row,), (platform(evidence="none"),)))
+    assert [case[0].attrib for case in found] == [{"message": "not evidenced: no phone. Connect one"}]
+
+
 def test_a_failed_run_without_a_finding_is_still_red() -> None:
     found = suite(Report("m", False, 1.0, (), (), ()))
     assert found.get("failures") == "1"

@@ -45,7 +45,9 @@ def registry():
 def test_is_a_valid_schema_whose_references_lead_somewhere(name):
     Draft202012Validator.check_schema(raw(name))
     assert raw(name)["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert not [steps for steps, _ in walk(schemas.resolved(name)) if steps and steps[-1] in ("$ref", "$defs")]
+    assert not [
+        steps for steps, _ in walk(schemas.resolved(name)) if steps and steps[-1] in ("$ref", "$defs")
+    ]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -107,7 +109,9 @@ def test_every_runtime_schema_is_named_by_the_platform_schema_and_belongs_to_a_r
         branch["then"]["$ref"]: branch["if"]["properties"]["runtime"]["const"]
         for branch in raw(schemas.PLATFORM)["allOf"]
     }
-    assert listed == {f"runtimes/{name}.schema.json": name for name in base.builtin() if name in listed.values()}
+    assert listed == {
+        f"runtimes/{name}.schema.json": name for name in base.builtin() if name in listed.values()
+    }
     assert sorted(listed) == [name for name in FILES if name.startswith("runtimes/")]
     assert set(base.builtin()) == set(listed.values())
 
@@ -147,7 +151,11 @@ def test_defaults_come_from_the_schema_alone(tmp_path):
     before = schemas.filled(schemas.resolved(schemas.MODEL), manifest)
     after = schemas.filled(schemas.resolved(schemas.MODEL, folder), manifest)
     changed = {steps for steps, value in walk(before) if type(value) in (int, float)}
-    assert changed - {("data", "a", "count"), ("export", "dynamic", "batch", 0), ("export", "dynamic", "batch", 1)}
+    assert changed - {
+        ("data", "a", "count"),
+        ("export", "dynamic", "batch", 0),
+        ("export", "dynamic", "batch", 1),
+    }
     for steps in changed:
         default = steps[-1] not in ("count", 0, 1)
         assert _follow(after, steps) == _follow(before, steps) + default, steps
@@ -167,11 +175,15 @@ def test_filling_in_leaves_the_given_value_as_it_is():
 
 
 def test_a_temperature_belongs_to_kl_alone():
-    soft = schemas.resolved(schemas.MODEL)["properties"]["student"]["properties"]["distil"]["properties"]["soft"]
+    soft = schemas.resolved(schemas.MODEL)["properties"]["student"]["properties"]["distil"]["properties"][
+        "soft"
+    ]
     assert schemas.filled(soft, {}) == {"kind": "kl", "weight": 0.5, "temperature": 4}
     assert schemas.filled(soft, {"kind": "l2"}) == {"kind": "l2", "weight": 0.5}
     found = list(schema_errors.problems(soft, Document("x", {"kind": "l1", "temperature": 4})))
-    assert [str(each) for each in found] == ['x#/temperature: unknown key "temperature". Known: kind, weight.']
+    assert [str(each) for each in found] == [
+        'x#/temperature: unknown key "temperature". Known: kind, weight.'
+    ]
 
 
 @pytest.mark.parametrize("path", sorted(schemas.FOLDER.parents[1].glob("manifests/**/*.json"), key=str))

@@ -99,7 +99,7 @@ def test_a_duplicate_inside_a_value_that_a_duplicate_hides_is_still_refused():
     assert refusal('{"a": {"b": 1, "b": 2}, "a": 3}').place == PLACE
 
 
-def test_size_is_refused_before_and_after_reading(tmp_path, monkeypatch):
+def test_size_up_to_the_limit_is_read_and_one_byte_more_is_not(tmp_path):
     path = tmp_path / "x.json"
     path.write_bytes(b" " * LIMITS.manifest_bytes)
     assert len(strictjson.read_bytes(path, PLACE)) == LIMITS.manifest_bytes
@@ -108,28 +108,13 @@ def test_size_is_refused_before_and_after_reading(tmp_path, monkeypatch):
         read(path, PLACE)
 
 
-def test_a_file_that_grows_while_it_is_opened_is_refused(tmp_path, monkeypatch):
-    path = tmp_path / "x.json"
-    path.write_bytes(b" " * (LIMITS.manifest_bytes + 1))
-    real = os.fstat
-
-    def young(handle):
-        fields = list(real(handle))
-        fields[6] = 2
-        return os.stat_result(fields)
-
-    monkeypatch.setattr(os, "fstat", young)
-    with pytest.raises(ManifestError, match="is larger than"):
-        read(path, PLACE)
-
-
 def test_what_is_no_file_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(ManifestError, match="is not a regular file"):
         read(tmp_path / "pipe.json", PLACE)
-    with pytest.raises(ManifestError, match="is not a regular file|cannot be read"):
+    with pytest.raises(ManifestError, match="is not a regular file"):
         read(tmp_path, PLACE)
-    with pytest.raises(ManifestError, match="cannot be read .No such file or directory."):
+    with pytest.raises(ManifestError, match=r"cannot be read .No such file or directory."):
         read(tmp_path / "none.json", PLACE)
 
 

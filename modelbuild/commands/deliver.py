@@ -9,18 +9,25 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from modelbuild.build import Builder
 from modelbuild.commands.base import ProjectCommand
 from modelbuild.errors import BuildError, CommandError, did_you_mean
+from modelbuild.examine import Examiner
 from modelbuild.report import to_json
 from modelbuild.session import Session
 
-OPTION_TO = {"name": "to", "short": "", "long": "to", "type": str, "default": "", "help": "folder to copy the artefacts into"}
+OPTION_TO = {
+    "name": "to",
+    "short": "",
+    "long": "to",
+    "type": str,
+    "default": "",
+    "help": "folder to copy the artefacts into",
+}
 
 
 class Deliver(ProjectCommand):
     name = "deliver"
-    doc_purpose = "copy every platform's artefact with its verdicts into a folder; refuses what is red or not up to date"
+    doc_purpose = "copy every artefact with its verdicts into a folder; refuses what is red or not up to date"
     doc_usage = "--to DIR [MODEL ...]"
     cmd_options = (OPTION_TO,)
 
@@ -31,7 +38,9 @@ class Deliver(ProjectCommand):
         models = args or list(session.plan.models)
         for model in models:
             if model not in session.plan.models:
-                raise CommandError(model, "there is no such model", did_you_mean(model, list(session.plan.models)))
+                raise CommandError(
+                    model, "there is no such model", did_you_mean(model, list(session.plan.models))
+                )
         for model in models:
             check_deliverable(session, model)
         for model in models:
@@ -41,12 +50,18 @@ class Deliver(ProjectCommand):
 def check_deliverable(session: Session, model: str) -> None:
     """Raise BuildError unless every target of `model` is up to date and every verdict holds."""
     for target in session.plan.of(model):
-        status = session.builder.status(target.name)
+        status = session.examiner.status(target.name)
         if status.state != "up-to-date":
-            raise BuildError(target.name, f"is not up to date ({status.reason})", f"Run `doit {model}` first.")
-        session.builder.note_up_to_date(target.name)
+            raise BuildError(
+                target.name, f"is not up to date ({status.reason})", f"Run `doit {model}` first."
+            )
+        session.examiner.note_up_to_date(target.name)
     if not session.gate(model).ok:
-        raise BuildError(model, "its gate is red, so nothing is delivered", f"Run `doit {model}:gate` to see what does not hold.")
+        raise BuildError(
+            model,
+            "its gate is red, so nothing is delivered",
+            f"Run `doit {model}:gate` to see what does not hold.",
+        )
 
 
 def _deliver(session: Session, model: str, to: Path) -> str:
@@ -56,7 +71,7 @@ def _deliver(session: Session, model: str, to: Path) -> str:
     platforms = [p.name for p in report.platforms if p.evidence != "none"]
     try:
         for platform in platforms:
-            _copy(session.builder, f"{model}:{platform}", fresh / platform)
+            _copy(session.examiner, f"{model}:{platform}", fresh / platform)
         document = {**to_json(report), "delivered": platforms}
         (fresh / "delivery.json").write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False))
         old = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}")
@@ -68,13 +83,15 @@ def _deliver(session: Session, model: str, to: Path) -> str:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     missing = [p.name for p in report.platforms if p.evidence == "none"]
-    return f"{', '.join(platforms)} -> {to}" + (f" (not evidenced, not delivered: {', '.join(missing)})" if missing else "")
+    return f"{', '.join(platforms)} -> {to}" + (
+        f" (not evidenced, not delivered: {', '.join(missing)})" if missing else ""
+    )
 
 
-def _copy(builder: Builder, name: str, to: Path) -> None:
-    record = builder.store.record(builder.status(name).key)
+def _copy(run: Examiner, name: str, to: Path) -> None:
+    record = run.store.record(run.status(name).key)
     if record is None:
         raise BuildError(name, "its record is gone", f"Run `doit {name}`.")
-    builder.store.materialise(record.tree, to)
+    run.store.materialise(record.tree, to)
     for entry in record.tree.entries:
         (to / entry.path).chmod(0o755 if entry.mode == "x" else 0o644)

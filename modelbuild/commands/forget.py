@@ -1,4 +1,4 @@
-"""`doit forget` and `doit clean --forget`: doit's own, and the store's record goes too, so that the recipe runs again."""
+"""`doit forget`, `doit clean --forget`: as doit's own, and the store's record goes too, so that recipes run again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _forget(names: Iterable[str]) -> None:
     for name in names:
         built = session.journal.built(name)
         if built is not None:
-            session.builder.store.forget(built.key)
+            session.examiner.store.forget(built.key)
             session.journal.forget(name)
     session.close()
 

@@ -15,7 +15,14 @@ SPANS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def _option(name: str, help_: str, type_: type = str, default: Any = "") -> dict[str, Any]:
-    return {"name": name.replace("-", "_"), "short": "", "long": name, "type": type_, "default": default, "help": help_}
+    return {
+        "name": name.replace("-", "_"),
+        "short": "",
+        "long": name,
+        "type": type_,
+        "default": default,
+        "help": help_,
+    }
 
 
 class Gc(ProjectCommand):
@@ -36,18 +43,26 @@ class Gc(ProjectCommand):
         if params["pin"] or params["unpin"]:
             self._pin(session, args, bool(params["pin"]))
             return
-        limits = gc.Limits(_amount(params["max_age"], SPANS, "--max-age"), _whole(_amount(params["max_size"], UNITS, "--max-size")))
-        freed = gc.collect(session.at, session.builder.store, limits, params["dry_run"])
+        limits = gc.Limits(
+            _amount(params["max_age"], SPANS, "--max-age"),
+            _whole(_amount(params["max_size"], UNITS, "--max-size")),
+        )
+        freed = gc.collect(session.at, session.examiner.store, limits, params["dry_run"])
         verb = "would free" if params["dry_run"] else "freed"
-        self.say(f"{verb} {size(freed.bytes)}: {freed.records} records, {freed.objects} objects; {size(freed.kept_bytes)} kept")
+        self.say(f"{verb} {size(freed.bytes)} in {freed.objects} objects of {freed.records} records dropped")
+        self.say(f"{size(freed.kept_bytes)} kept")
 
     def _pin(self, session: Session, args: list[str], on: bool) -> None:
         if not args:
-            raise CommandError("doit gc", "no target is named", "Name what to pin: `doit gc --pin digits:student`.")
+            raise CommandError(
+                "doit gc", "no target is named", "Name what to pin: `doit gc --pin digits:student`."
+            )
         built = {name: session.journal.built(name) for name in chosen(session, args)}
         missing = [name for name, b in built.items() if b is None]
         if on and missing:
-            raise CommandError(missing[0], "was not built yet, so there is nothing to pin", f"Run `doit {missing[0]}` first.")
+            raise CommandError(
+                missing[0], "was not built yet, so there is nothing to pin", f"Run `doit {missing[0]}` first."
+            )
         gc.pin(session.at, {name: b.key if on and b else None for name, b in built.items()})
         self.say(f"{'pinned' if on else 'unpinned'}: {', '.join(built)}")
 
@@ -57,7 +72,11 @@ def _amount(text: str, units: dict[str, int], option: str) -> float | None:
         return None
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]?)(?:i?B)?", text)
     if match is None or match[2] not in units:
-        raise CommandError(f"doit gc {option}", f'"{text}" is not an amount', f"Write a number and one of {', '.join(u for u in units if u)}.")
+        raise CommandError(
+            f"doit gc {option}",
+            f'"{text}" is not an amount',
+            f"Write a number and one of {', '.join(u for u in units if u)}.",
+        )
     return float(match[1]) * units[match[2]]
 
 

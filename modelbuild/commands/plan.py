@@ -25,12 +25,16 @@ class Plan(ProjectCommand):
         width = max(len(name) for name in wanted)
         counts = dict.fromkeys(WORDS, 0)
         for name in wanted:
-            status = session.builder.status(name)
+            status = session.examiner.status(name)
             if status.state != "up-to-date":
                 counts[status.state] += 1
                 self.say(f"{name:<{width}}  {WORDS[status.state]:<9}  {status.reason}")
         rest = len(wanted) - sum(counts.values())
-        told = [f"{n} would {WORDS[state]}" if state != "waiting" else f"{n} may build" for state, n in counts.items() if n]
+        told = [
+            f"{n} would {WORDS[state]}" if state != "waiting" else f"{n} may build"
+            for state, n in counts.items()
+            if n
+        ]
         self.say(", ".join([*told, f"{rest} up to date"]))
 
 

@@ -23,13 +23,15 @@ class RebuildCheck(ProjectCommand):
             first, second = _run(session, name), _run(session, name)
             changed = _differences(first, second)
             differing += bool(changed)
-            self.say(f"{name}: {'DIFFERS: ' + ', '.join(changed) if changed else f'same bytes twice ({first.digest})'}")
+            self.say(
+                f"{name}: {'DIFFERS: ' + ', '.join(changed) if changed else f'same bytes twice ({first.digest})'}"
+            )
         return 1 if differing else 0
 
 
 def _run(session: Session, name: str) -> Tree:
     builder, target = session.builder, session.plan.targets[name]
-    status = builder.status(name)
+    status = session.examiner.status(name)
     if status.state == "waiting":
         raise CommandError(name, f"cannot be built yet: {status.reason}", f"Run `doit {name}` first.")
     builder.enter(status.key)

@@ -18,10 +18,14 @@ class Status(ProjectCommand):
         names = chosen(session, args)
         width = max(len(name) for name in names)
         for name in names:
-            status = session.builder.status(name)
-            record = session.builder.store.record(status.key) if status.key else None
-            about = f"{size(record.tree.size):>9}  {session.at.relative(session.at.out(name))}" if record else f"{'-':>9}"
+            status = session.examiner.status(name)
+            record = session.examiner.store.record(status.key) if status.key else None
+            about = (
+                f"{size(record.tree.size):>9}  {session.at.relative(session.at.out(name))}"
+                if record
+                else f"{'-':>9}"
+            )
             why = f"  ({status.reason})" if status.reason else ""
             self.say(f"{name:<{width}}  {status.state.replace('-', ' '):<10}  {about}{why}")
-        ready = sum(session.builder.status(name).state == "up-to-date" for name in names)
+        ready = sum(session.examiner.status(name).state == "up-to-date" for name in names)
         self.say(f"{ready} of {len(names)} up to date")

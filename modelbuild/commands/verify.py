@@ -5,51 +5,56 @@ from __future__ import annotations
 from typing import Any
 
 from modelbuild import digest as digests
-from modelbuild.build import Builder
 from modelbuild.commands.base import ProjectCommand, size
+from modelbuild.examine import Examiner
 from modelbuild.session import Session
 
 
 class Verify(ProjectCommand):
     name = "verify"
-    doc_purpose = "hash everything in the store and in .cache/out again; exit 1 when something is not what it was"
+    doc_purpose = (
+        "hash everything in the store and in .cache/out again; exit 1 when something is not what it was"
+    )
     doc_usage = ""
 
     def perform(self, session: Session, params: Any, args: list[str]) -> int:
         """Put damaged objects aside, drop torn records, name copies that were changed; the next build mends them."""
-        builder = session.builder
-        wrong = [*_objects(builder), *_records(builder), *_copies(session)]
+        run = session.examiner
+        wrong = [*_objects(run), *_records(run), *_copies(session)]
         for line in wrong:
             self.say(line)
-        files = [path for path, _ in builder.store.all_objects()]
+        files = [path for path, _ in run.store.all_objects()]
         total = size(sum(path.stat().st_size for path in files))
         ending = f"{len(wrong)} found damaged; `doit` mends them." if wrong else "all as they were written."
         self.say(f"{len(files)} objects ({total}) and {len(session.journal.targets())} copies read: {ending}")
         return 1 if wrong else 0
 
 
-def _objects(builder: Builder) -> list[str]:
+def _objects(run: Examiner) -> list[str]:
     wrong = []
-    for path, digest in list(builder.store.all_objects()):
+    for path, digest in list(run.store.all_objects()):
         if digests.of_file(path) != digest:
-            builder.store.quarantine(digest)
-            wrong.append(f"object {digest}: its bytes are not what its name says; put into quarantine{_owners(builder, digest)}")
+            run.store.quarantine(digest)
+            owners = _owners(run, digest)
+            wrong.append(
+                f"object {digest}{owners}: its bytes are not what its name says; put into quarantine"
+            )
     return wrong
 
 
-def _owners(builder: Builder, digest: str) -> str:
+def _owners(run: Examiner, digest: str) -> str:
     names = set()
-    for _, key in builder.store.records():
-        record = builder.store.record(key)
+    for _, key in run.store.records():
+        record = run.store.record(key)
         if record is not None and any(entry.digest == digest for entry in record.tree.entries):
             names.add(record.target)
     return f" (of {', '.join(sorted(names))})" if names else ""
 
 
-def _records(builder: Builder) -> list[str]:
+def _records(run: Examiner) -> list[str]:
     wrong = []
-    for path, key in list(builder.store.records()):
-        if builder.store.record(key) is None:
+    for path, key in list(run.store.records()):
+        if run.store.record(key) is None:
             path.unlink()
             wrong.append(f"record {key}: torn or altered; removed")
     return wrong

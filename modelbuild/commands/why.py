@@ -23,10 +23,12 @@ class Why(ProjectCommand):
             self._explain(session, name)
 
     def _explain(self, session: Session, name: str) -> None:
-        status, built = session.builder.status(name), session.journal.built(name)
-        before = session.builder.store.record(built.key) if built else None
+        status, built = session.examiner.status(name), session.journal.built(name)
+        before = session.examiner.store.record(built.key) if built else None
         self.say(f"{name}: {status.state.replace('-', ' ')}{f' ({status.reason})' if status.reason else ''}")
-        self.say(f"  key  {built.key if built else 'none'} -> {status.key or 'not known before its inputs are built'}")
+        self.say(
+            f"  key  {built.key if built else 'none'} -> {status.key or 'not known before its inputs are built'}"
+        )
         parts = status.parts or (before.parts if before else ())
         changed = differences(before.parts, status.parts) if before and status.parts else []
         told = {label for label, _, _ in changed}

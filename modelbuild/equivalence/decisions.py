@@ -17,21 +17,15 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Flips:
-    """`count` of `decided` samples have another answer, the `first` of them at that index (None if there is
-    none); another `near_ties` also have, but were too close to call in the reference.
+    """Samples with another answer: `count` of the `decided` ones, and `near_ties` that were too close to call.
+
+    `first` is the index of the first of the `count`, None when there is none.
     """
 
     count: int
     decided: int
     near_ties: int
     first: int | None
-
-    def __add__(self, more: Flips) -> Flips:
-        """Both chunks together; `first` is the earlier one's, an index into the chunk it was found in."""
-        first = more.first if self.first is None else self.first
-        return Flips(
-            self.count + more.count, self.decided + more.decided, self.near_ties + more.near_ties, first
-        )
 
 
 def decides(output: Array) -> bool:

@@ -111,7 +111,9 @@ def sqnr_db(s: Sums) -> float:
     """
     if s.squared == 0:
         return math.nan if s.reference == 0 else math.inf
-    return 10 * (math.log10(s.reference) - math.log10(s.squared)) if s.reference > 0 else -math.inf
+    if s.reference == 0:
+        return -math.inf
+    return 10 * (math.log10(s.reference) - math.log10(s.squared))
 
 
 def cosine(s: Sums) -> float:

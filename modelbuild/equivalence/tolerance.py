@@ -33,8 +33,10 @@ ULPS = 4
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The reference's outputs in fp32, the same in fp64 (None where the model has no such form), and with
-    the inputs moved by one unit in the last place.
+    """The reference's outputs, and what rounding does to them.
+
+    `wide` is the same in fp64, None where the model has no such form; `nudged` has the inputs moved by one
+    unit in the last place.
     """
 
     outputs: Arrays
@@ -44,8 +46,10 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """`limits` by metric for one output; `margin`, in the output's unit, is the lead of the best class over
-    the second up to which a changed decision is noise; `source` is where the limits come from, in words.
+    """`limits` by metric for one output, and in words the `source` they come from.
+
+    `margin`, in the output's unit, is the lead of the best class over the second up to which a changed
+    decision is noise.
     """
 
     limits: Mapping[str, float]

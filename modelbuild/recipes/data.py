@@ -73,7 +73,7 @@ def _array(name: str, values: object, place: str) -> Array:
 def _check_finite(name: str, array: Array, place: str) -> None:
     if array.dtype.kind != "f":
         return
-    bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+    bad = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
     if bad.any():
         fact = (
             f'"{name}" has NaN or infinity in {int(bad.sum())} samples, first in sample {int(bad.argmax())}'

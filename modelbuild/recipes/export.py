@@ -63,7 +63,7 @@ def export(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path)
     """Write model.onnx and model.json.
 
     Inputs are named as in the data set, outputs as in `network.named`. Raises RecipeError when the module
-    cannot be exported, has a fixed batch axis where an open one was asked for, or does not exist in that opset.
+    cannot be exported, fixes the batch axis where an open one was asked for, or does not exist in that opset.
     """
     place, settings = params["module"], Settings.of(params["export"], params["module"])
     data = dataset.read(inputs["evaluation"])
@@ -149,7 +149,7 @@ def _check_names(model: ModelProto, asked: tuple[list[str], list[str]], place: s
     for kind, want, have in zip(("inputs", "outputs"), asked, found, strict=True):
         if want != have:
             fact = f"the ONNX model has the {kind} {', '.join(have)} where {', '.join(want)} was asked for"
-            raise RecipeError(place, fact, "An input that forward does not use is left out by the exporter.")
+            raise RecipeError(place, fact)
 
 
 def _check_batch(model: ModelProto, place: str) -> None:

@@ -57,7 +57,9 @@ def _read(path: Path) -> State:
     try:
         state: State = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise RecipeError(path.name, f"is not a safetensors file: {in_words(error)}", AS_SAFETENSORS) from error
+        raise RecipeError(
+            path.name, f"is not a safetensors file: {in_words(error)}", AS_SAFETENSORS
+        ) from error
     return state
 
 

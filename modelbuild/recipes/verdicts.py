@@ -89,7 +89,9 @@ def _evaluation(folder: Path) -> Evaluation:
 def _run(folder: Path) -> Run:
     record = json.loads((folder / "run.json").read_text())
     if record["evidence"] not in RANK:
-        raise RecipeError("run.json", f'"{record["evidence"]}" is no kind of evidence', f"Known: {', '.join(RANK)}")
+        raise RecipeError(
+            "run.json", f'"{record["evidence"]}" is no kind of evidence', f"Known: {', '.join(RANK)}"
+        )
     return Run(
         tensors.load(folder / "outputs.safetensors"),
         record["version"],

@@ -20,7 +20,7 @@ def closing_lines(report: Report, page: str | None = None) -> list[str]:
         _headline(report),
         *_most([_verdict_lines(row) for row in findings.red(report)]),
         *_most([[_failed_line(row)] for row in findings.failed(report)]),
-        *_most([[_missing_line(row)] for row in findings.missing(report)]),
+        *_most([[_missing_line(report, row)] for row in findings.missing(report)]),
         f"report: {where}",
         f"next: {sentences.command(report)}",
     ]
@@ -40,8 +40,9 @@ def _failed_line(row: TargetRow) -> str:
     return f"  {clean.line(row.name)} failed: {sentences.last_line(row.error)}"
 
 
-def _missing_line(row: PlatformRow) -> str:
-    return f"  {clean.line(row.name)} is required and not evidenced: {sentences.unavailable(row.unavailable)}"
+def _missing_line(report: Report, row: PlatformRow) -> str:
+    reason = clean.line(findings.unavailable(report, row))
+    return f"  {clean.line(row.name)} is required and not evidenced: {reason}"
 
 
 def _most(findings_: list[list[str]]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from modelbuild.report.findings import bound
+from modelbuild.report.margins import bound
 from modelbuild.report.record import VerdictRow
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB")

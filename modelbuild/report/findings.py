@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from modelbuild.report.margins import margin
 from modelbuild.report.record import PlatformRow, Report, TargetRow, VerdictRow
 
 Outcome = Literal["pass", "fail", "unchecked"]
@@ -35,24 +36,64 @@ def evidenced(row: VerdictRow | PlatformRow) -> bool:
     return row.evidence in _EVIDENCED
 
 
+def demands(row: VerdictRow) -> bool:
+    """False for a green verdict without a limit: a figure worth knowing, of which nothing is demanded."""
+    return not (row.ok and evidenced(row) and row.limit is None)
+
+
 def holds(row: VerdictRow) -> bool:
-    """A verdict holds when it is green and something was checked: no evidence is never a pass."""
-    return row.ok and evidenced(row)
+    """A verdict holds when it is green, demands something, and something was checked."""
+    return row.ok and evidenced(row) and demands(row)
+
+
+def verdicts(report: Report) -> list[VerdictRow]:
+    """All verdicts but those that restate what a platform's own row says: that nothing evidences it."""
+    without = {row.name: row.required for row in report.platforms if not evidenced(row)}
+    return [row for row in report.verdicts if not _restates(row, without)]
+
+
+def _restates(row: VerdictRow, without: Mapping[str, bool]) -> bool:
+    """A red verdict on a platform that is not required says more than its row, and stays."""
+    return _on_evidence(row) and row.platform in without and (row.ok or without[row.platform])
+
+
+def _on_evidence(row: VerdictRow) -> bool:
+    return row.metric == "evidence" and not evidenced(row)
+
+
+def judged(report: Report) -> list[VerdictRow]:
+    """The verdicts that can be red or green."""
+    return [row for row in verdicts(report) if demands(row)]
+
+
+def observed(report: Report) -> list[VerdictRow]:
+    """The figures of which nothing is demanded."""
+    return [row for row in verdicts(report) if not demands(row)]
 
 
 def red(report: Report) -> list[VerdictRow]:
-    """The red verdicts, worst first."""
-    return sorted((row for row in report.verdicts if not row.ok), key=margin)
+    """The red verdicts, worst first; those of two platforms last, as one of the two is red for itself."""
+    names = {row.name for row in report.platforms}
+    rows = [row for row in verdicts(report) if not row.ok]
+    return sorted(rows, key=lambda row: (row.against in names, margin(row)))
 
 
 def held(report: Report) -> list[VerdictRow]:
     """The verdicts that hold, the closest to its limit first."""
-    return sorted((row for row in report.verdicts if holds(row)), key=margin)
+    return sorted((row for row in verdicts(report) if holds(row)), key=margin)
 
 
 def unchecked(report: Report) -> list[VerdictRow]:
     """The verdicts that are not red only because nothing was checked."""
-    return [row for row in report.verdicts if row.ok and not evidenced(row)]
+    return [row for row in verdicts(report) if row.ok and not evidenced(row)]
+
+
+def unavailable(report: Report, platform: PlatformRow) -> str:
+    """Why a platform is not evidenced, in the words of its verdict where it has one: they name the remedy."""
+    for row in report.verdicts:
+        if row.platform == platform.name and _on_evidence(row) and row.detail.strip():
+            return row.detail.removeprefix("not evidenced: ")
+    return platform.unavailable if platform.unavailable.strip() else "it was not run"
 
 
 def failed(report: Report) -> list[TargetRow]:
@@ -72,31 +113,6 @@ def outcome(report: Report) -> Outcome:
     return "pass" if held(report) else "unchecked"
 
 
-def bound(row: VerdictRow) -> Literal["max", "min"] | None:
-    """Which side of the limit is allowed, read from the numbers and the colour; None without both numbers."""
-    if row.measured is None or row.limit is None or math.isnan(row.measured) or math.isnan(row.limit):
-        return None
-    return "max" if (row.measured <= row.limit) == row.ok else "min"
-
-
-def margin(row: VerdictRow) -> float:
-    """The share of what the limit allows that is left, in 0..1; for a red verdict how far beyond, in -1..0.
-
-    A lower limit between 0 and 1, as on a cosine or an accuracy, allows the distance from the limit to 1. A
-    verdict without numbers sorts before all others of its colour: it is about the shape of things.
-    """
-    side, measured, limit = bound(row), row.measured, row.limit
-    if side is None or measured is None or limit is None:
-        return -2.0
-    if side == "min" and 0 < limit < 1 and measured <= 1:
-        measured, limit = 1 - measured, 1 - limit
-    if measured == limit == 0:
-        return 1.0
-    scale = max(abs(measured), abs(limit))
-    share = min(abs(limit - measured) / scale, 1.0) if scale < math.inf else 1.0
-    return share if row.ok else -share
-
-
 def subject(row: VerdictRow) -> str:
     """What was judged: platform, version and backend, or the target where no platform is concerned."""
     judged = row.platform or row.target.partition(":")[2] or row.target
@@ -109,9 +125,9 @@ def pair(row: VerdictRow) -> str:
 
 
 def gates(report: Report) -> list[Gate]:
-    """The verdicts by pair, pairs with a red verdict first, else in the order in which they were judged."""
+    """What was judged, by pair; pairs with a red verdict first, else in the order in which they were judged."""
     pairs: dict[str, list[VerdictRow]] = {}
-    for row in report.verdicts:
+    for row in judged(report):
         pairs.setdefault(pair(row), []).append(row)
     found = [
         Gate(name, tuple(sorted(rows, key=lambda row: (row.ok, margin(row))))) for name, rows in pairs.items()

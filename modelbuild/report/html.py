@@ -45,7 +45,7 @@ def _sections(report: Report) -> list[str]:
     return [
         _section("wrong", "What is wrong", _wrong(report)),
         _section("platforms", "Platforms", tables.platforms(report) if report.platforms else ""),
-        _section("verdicts", "Verdicts", tables.verdicts(report) if report.verdicts else ""),
+        _section("verdicts", "Verdicts", tables.verdicts(report)),
         _section("graph", "Task graph", _graph(report) if report.targets else ""),
         _section("time", "Where time went", _time(report)),
         _section("targets", "Targets", tables.targets(report) if report.targets else ""),
@@ -61,7 +61,7 @@ def _tiles(report: Report) -> str:
     evidenced = sum(map(findings.evidenced, platforms))
     states = [row.state for row in report.targets]
     facts = {
-        "Verdicts that hold": f"{held}<small> of {len(report.verdicts)}</small>",
+        "Verdicts that hold": f"{held}<small> of {len(findings.judged(report))}</small>",
         "Platforms evidenced": f"{evidenced}<small> of {len(platforms)}</small>",
         "Targets built": f"{states.count('built')}<small> of {len(states)}</small>",
         "This run": figures.duration(report.seconds),
@@ -74,7 +74,7 @@ def _wrong(report: Report) -> str:
         return ""
     failed = [_item(row.name, "failed", _error(row.error)) for row in findings.failed(report)]
     missing = [
-        _item(row.name, f"is required and not evidenced: {sentences.unavailable(row.unavailable)}")
+        _item(row.name, f"is required and not evidenced: {findings.unavailable(report, row)}")
         for row in findings.missing(report)
     ]
     red = [_gate(gate) for gate in findings.gates(report) if gate.red]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from modelbuild.report import clean, findings, sentences
-from modelbuild.report.record import PlatformRow, Report, TargetRow, VerdictRow
+from modelbuild.report.record import Report, TargetRow, VerdictRow
 
 
 def document(report: Report) -> str:
@@ -32,11 +32,13 @@ def document(report: Report) -> str:
 def _cases(suite: ElementTree.Element, report: Report) -> None:
     for target in findings.failed(report):
         _failed(_case(suite, report.model, f"target {target.name}", target.seconds), target)
-    for row in report.verdicts:
+    for row in findings.verdicts(report):
         _judged(_case(suite, f"{report.model}.{row.platform or row.target}", _verdict_name(row)), row)
     for platform in report.platforms:
         if not findings.evidenced(platform):
-            _unevidenced(_case(suite, f"{report.model}.{platform.name}", "evidence"), platform)
+            reason = f"not evidenced: {findings.unavailable(report, platform)}"
+            case = _case(suite, f"{report.model}.{platform.name}", "evidence")
+            _told(case, "failure" if platform.required else "skipped", reason, "")
 
 
 def _unhappy(suite: ElementTree.Element) -> bool:
@@ -68,11 +70,6 @@ def _judged(case: ElementTree.Element, row: VerdictRow) -> None:
         )
     elif not findings.evidenced(row):
         _told(case, "skipped", row.detail or "not evidenced", "")
-
-
-def _unevidenced(case: ElementTree.Element, row: PlatformRow) -> None:
-    reason = f"not evidenced: {sentences.unavailable(row.unavailable)}"
-    _told(case, "failure" if row.required else "skipped", reason, "")
 
 
 def _verdict_name(row: VerdictRow) -> str:

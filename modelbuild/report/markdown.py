@@ -29,7 +29,7 @@ def summary(report: Report) -> str:
         *_section("Failed targets", _failed(report)),
         *_section("Gates", _gates(findings.gates(report))),
         *_section("Platforms", _platforms(report.platforms)),
-        *_section("Not evidenced", _unevidenced(report.platforms)),
+        *_section("Not evidenced", _unevidenced(report)),
     ]
     return _limited("\n\n".join(parts) + "\n")
 
@@ -103,11 +103,10 @@ def _required(row: PlatformRow) -> str:
     return "yes" if row.required else "no"
 
 
-def _unevidenced(rows: tuple[PlatformRow, ...]) -> str:
-    without = [row for row in rows if not findings.evidenced(row)]
+def _unevidenced(report: Report) -> str:
+    without = [row for row in report.platforms if not findings.evidenced(row)]
     lines = [
-        f"- **{escape(row.name)}**: {escape(sentences.unavailable(row.unavailable))}"
-        for row in without[:_ROWS]
+        f"- **{escape(row.name)}**: {escape(findings.unavailable(report, row))}" for row in without[:_ROWS]
     ]
     return "\n".join(lines) + _more(len(without))
 

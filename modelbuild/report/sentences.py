@@ -33,7 +33,7 @@ def _wrong(report: Report) -> list[str]:
     red, failed, missing = findings.red(report), findings.failed(report), findings.missing(report)
     parts = []
     if red:
-        parts.append(red_of(len(red), len(report.verdicts)))
+        parts.append(red_of(len(red), len(findings.judged(report))))
     if failed:
         parts.append(f"{figures.some(len(failed), 'target')} failed")
     if missing:
@@ -68,8 +68,3 @@ def command(report: Report) -> str:
 def last_line(error: str) -> str:
     """The last line of an error: where Python, and most tools, say what happened."""
     return clean.line((clean.text(error).strip().splitlines() or ["no reason was given"])[-1])
-
-
-def unavailable(reason: str) -> str:
-    """Why a platform is not evidenced."""
-    return clean.line(reason) or "it was not run"

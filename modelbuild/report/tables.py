@@ -39,13 +39,17 @@ def verdicts(report: Report) -> str:
     red, none, held = findings.red(report), findings.unchecked(report), findings.held(report)
     first = [_verdict(row) for row in [*red, *none, *held[:_VERDICTS_SHOWN]]]
     rest = [_verdict(row) for row in held[_VERDICTS_SHOWN:]]
-    return _folded("Verdicts", _VERDICT_HEADS, first, rest, "verdicts that hold, with more headroom")
+    free = [_verdict(row) for row in findings.observed(report)]
+    shown = _table("Verdicts", _VERDICT_HEADS, first) if first else ""
+    rest_of = _fold("Verdicts", _VERDICT_HEADS, rest, "More that hold, with more headroom")
+    return shown + rest_of + _fold("Figures", _VERDICT_HEADS, free, "Measured, with no limit set")
 
 
 def targets(report: Report) -> str:
     """Every target in the order in which the build knows them."""
     rows = [_target(report, row, index) for index, row in enumerate(report.targets)]
-    return _folded("Targets", _TARGET_HEADS, rows[:_TARGETS_SHOWN], rows[_TARGETS_SHOWN:], "targets")
+    rest = _fold("Targets", _TARGET_HEADS, rows[_TARGETS_SHOWN:], "More targets")
+    return _table("Targets", _TARGET_HEADS, rows[:_TARGETS_SHOWN]) + rest
 
 
 def badge(kind: str, words: str) -> str:
@@ -53,7 +57,7 @@ def badge(kind: str, words: str) -> str:
     return f'<span class="badge {kind}">{escape(words)}</span>'
 
 
-_COLOURS = {"red": "red", "held": "holds", "none": "not evidenced"}
+_COLOURS = {"red": "red", "held": "holds", "none": "not evidenced", "free": "no limit"}
 _VERDICT_HEADS = ("Pair", "Output", "Metric", "Measured", "Limit", "Headroom", "Verdict")
 _TARGET_HEADS = ("Target", "State", "Time", "Size", "Reason", "Key")
 _FIGURES = frozenset({"Measured", "Limit", "Headroom", "Time", "Size"})
@@ -62,7 +66,7 @@ _FIGURES = frozenset({"Measured", "Limit", "Headroom", "Time", "Size"})
 def _verdict(row: VerdictRow) -> Row:
     measured, limit = figures.measured_and_limit(row)
     kind = _colour(row)
-    detail = row.detail if kind != "held" else ""
+    detail = row.detail if kind in ("red", "none") or row.measured is None else ""
     cells = (
         _pair(row, detail),
         f"<code>{safe(row.output, 80)}</code>" if row.output else "",
@@ -89,7 +93,9 @@ def note(words: str) -> str:
 def _colour(row: VerdictRow) -> str:
     if not row.ok:
         return "red"
-    return "held" if findings.evidenced(row) else "none"
+    if not findings.evidenced(row):
+        return "none"
+    return "held" if findings.demands(row) else "free"
 
 
 def _evidence(row: VerdictRow) -> str:
@@ -104,7 +110,7 @@ def _platform_kind(report: Report, row: PlatformRow) -> str:
 
 def _platform_cells(report: Report, row: PlatformRow) -> tuple[str, ...]:
     known = findings.evidenced(row)
-    reason = "" if known else row.unavailable or "it was not run"
+    reason = "" if known else findings.unavailable(report, row)
     evidence = badge(row.evidence, row.evidence) if known else badge("none", "not evidenced")
     required = "yes" if row.required else "no"
     return (
@@ -117,7 +123,10 @@ def _platform_cells(report: Report, row: PlatformRow) -> tuple[str, ...]:
 
 
 def _verdicts_of(report: Report, row: PlatformRow) -> list[VerdictRow]:
-    return [verdict for verdict in report.verdicts if verdict.platform == row.name]
+    """A verdict on a pair of platforms is of both."""
+    return [
+        verdict for verdict in findings.verdicts(report) if row.name in (verdict.platform, verdict.against)
+    ]
 
 
 def _tally(report: Report, row: PlatformRow) -> str:
@@ -134,7 +143,7 @@ def _target(report: Report, row: TargetRow, index: int) -> Row:
     cells = (
         f"<b>{safe(findings.short_name(report.model, row.name))}</b>{error}",
         badge(state, row.state),
-        figures.duration(row.seconds),
+        figures.duration(row.seconds) if row.state != "not run" else "",
         figures.size(row.bytes) if row.bytes else "",
         safe(row.reason),
         _key(row),
@@ -146,11 +155,11 @@ def _key(row: TargetRow) -> str:
     return f'<code title="{safe(row.key)}">{safe(figures.short(row.key))}</code>' if row.key else ""
 
 
-def _folded(caption: str, heads: tuple[str, ...], shown: list[Row], hidden: list[Row], what: str) -> str:
-    if not hidden:
-        return _table(caption, heads, shown)
-    more = f"<details><summary>{len(hidden)} more {what}</summary>{_table(caption, heads, hidden)}</details>"
-    return _table(caption, heads, shown) + more
+def _fold(caption: str, heads: tuple[str, ...], rows: list[Row], what: str) -> str:
+    if not rows:
+        return ""
+    table = _table(caption, heads, rows)
+    return f"<details><summary>{what} ({len(rows)})</summary>{table}</details>"
 
 
 def _table(caption: str, heads: tuple[str, ...], rows: Sequence[Row]) -> str:

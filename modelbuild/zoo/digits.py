@@ -53,5 +53,5 @@ def _rows(part: str, labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
 
 def _moved(images: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    corners = ((0, 1), (2, 1), (1, 0), (1, 2))
+    corners = ((2, 1), (0, 1), (1, 2), (1, 0))
     return np.concatenate([padded[:, :, top : top + 8, left : left + 8] for top, left in corners])

@@ -1,0 +1,272 @@
+"""The suite every runtime's tests inherit: `class TestX(RuntimeConformance): name = "x"`.
+
+The models are tiny and their answers are computed here in NumPy, so that no runtime is its own witness.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from modelbuild.errors import BuildError, ModelbuildError, RecipeError
+from modelbuild.runtimes import base
+
+SAMPLES = 70
+HEAVY = "numpy torch onnx onnxruntime coremltools tensorrt jsonschema rich"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, its inputs, and its outputs as NumPy gives them."""
+
+    build: Callable[[int | str], onnx.ModelProto]
+    inputs: Callable[[], dict[str, np.ndarray[Any, Any]]]
+    answer: Callable[[Mapping[str, np.ndarray[Any, Any]]], dict[str, np.ndarray[Any, Any]]]
+
+
+def weights() -> dict[str, np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(0)
+    return {
+        "table": rng.standard_normal((11, 6)).astype(np.float32),
+        "w1": rng.standard_normal((6, 8)).astype(np.float32),
+        "w2": rng.standard_normal((8, 3)).astype(np.float32),
+        "b2": rng.standard_normal(3).astype(np.float32),
+    }
+
+
+def _model(nodes: list[Any], inputs: list[Any], outputs: list[Any], used: list[str]) -> onnx.ModelProto:
+    initializers = [numpy_helper.from_array(weights()[name], name) for name in used]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def dense(batch: int | str = "batch") -> onnx.ModelProto:
+    """x [batch, 6] -> hidden = relu(x w1) [batch, 8], logits = hidden w2 + b2 [batch, 3]."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w1"], ["product"], name="first"),
+        helper.make_node("Relu", ["product"], ["hidden"], name="relu"),
+        helper.make_node("MatMul", ["hidden", "w2"], ["raw"], name="second"),
+        helper.make_node("Add", ["raw", "b2"], ["logits"], name="bias"),
+    ]
+    ports = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 6])]
+    results = [
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 3]),
+        helper.make_tensor_value_info("hidden", TensorProto.FLOAT, [batch, 8]),
+    ]
+    return _model(nodes, ports, results, ["w1", "w2", "b2"])
+
+
+def dense_answer(inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    w = weights()
+    hidden = np.maximum(inputs["x"] @ w["w1"], 0)
+    return {"logits": hidden @ w["w2"] + w["b2"], "hidden": hidden}
+
+
+def dense_inputs() -> dict[str, np.ndarray[Any, Any]]:
+    return {"x": np.random.default_rng(1).standard_normal((SAMPLES, 6)).astype(np.float32)}
+
+
+def tokens(batch: int | str = "batch") -> onnx.ModelProto:
+    """ids int64 [batch, 5], scale float32 [batch, 1] -> logits [batch, 6] = mean(table[ids]) * scale."""
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"], name="look-up"),
+        helper.make_node("ReduceSum", ["rows", "axes"], ["sum"], keepdims=0, name="sum"),
+        helper.make_node("Mul", ["sum", "scale"], ["logits"], name="scale"),
+    ]
+    ports = [
+        helper.make_tensor_value_info("ids", TensorProto.INT64, [batch, 5]),
+        helper.make_tensor_value_info("scale", TensorProto.FLOAT, [batch, 1]),
+    ]
+    results = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 6])]
+    model = _model(nodes, ports, results, ["table"])
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "axes"))
+    return model
+
+
+def tokens_answer(inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    return {"logits": weights()["table"][inputs["ids"]].sum(axis=1) * inputs["scale"]}
+
+
+def tokens_inputs() -> dict[str, np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(2)
+    ids = rng.integers(0, 11, (SAMPLES, 5), dtype=np.int64)
+    return {"ids": ids, "scale": rng.uniform(0.1, 0.3, (SAMPLES, 1)).astype(np.float32)}
+
+
+CASES = {
+    "dense": Case(dense, dense_inputs, dense_answer),
+    "tokens": Case(tokens, tokens_inputs, tokens_answer),
+}
+
+
+def write_onnx(folder: Path, model: onnx.ModelProto) -> Path:
+    """The output folder of an `onnx` target."""
+    onnx.checker.check_model(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, folder / "model.onnx")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+class RuntimeConformance:
+    name: ClassVar[str]
+    options: ClassVar[Mapping[str, Any]] = {}
+    cases: ClassVar[tuple[str, ...]] = tuple(CASES)
+    atol: ClassVar[float] = 1e-5
+
+    @pytest.fixture
+    def runtime(self) -> base.Runtime:
+        return base.find(self.name)
+
+    @pytest.fixture(params=tuple(CASES))
+    def case(self, request: pytest.FixtureRequest, runtime: base.Runtime) -> Case:
+        reason = runtime.available()
+        if reason is not None:
+            pytest.skip(reason)
+        if request.param not in self.cases:
+            pytest.skip(f"{self.name} has no {request.param}")
+        return CASES[request.param]
+
+    def params(self, **options: Any) -> dict[str, Any]:
+        return {"runtime": self.name, "options": {**self.options, **options}}
+
+    def targets(self, case: Case, folder: Path, batch: int | str = "batch") -> dict[str, Path]:
+        """What `convert` is given; a runtime that needs more than the ONNX file adds it here."""
+        return {"onnx": write_onnx(folder / "onnx", case.build(batch))}
+
+    def artifact(self, runtime: base.Runtime, case: Case, folder: Path) -> Path:
+        out = folder / "artifact"
+        out.mkdir()
+        runtime.convert(self.targets(case, folder), out, self.params())
+        return out
+
+    def test_is_found_by_its_name(self, runtime: base.Runtime) -> None:
+        assert runtime.name == self.name
+        assert self.name in base.known()
+        assert isinstance(runtime, base.Runtime)
+
+    def test_answers_the_graph_without_loading_heavy_packages(self) -> None:
+        code = (
+            "import sys; from modelbuild.runtimes import base; base.known();"
+            f"r = base.find({self.name!r}); r.available(); r.toolchain(); r.modules();"
+            f"r.needs({dict(self.options)!r}); print(*({HEAVY!r}.split() & sys.modules.keys()))"
+        ).replace(f"{HEAVY!r}.split()", f"set({HEAVY!r}.split())")
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == ""
+
+    def test_toolchain_names_distributions(self, runtime: base.Runtime) -> None:
+        assert runtime.toolchain()
+        if runtime.available() is None:
+            assert all(importlib.metadata.version(name) for name in runtime.toolchain())
+
+    def test_available_is_a_reason_or_none(self, runtime: base.Runtime) -> None:
+        assert runtime.available() is None or len(str(runtime.available())) > 10
+
+    def test_needs_known_targets(self, runtime: base.Runtime) -> None:
+        needs = runtime.needs(self.options)
+        assert needs
+        assert set(needs) <= set(get_args(base.Target))
+
+    def test_modules_exist(self, runtime: base.Runtime) -> None:
+        assert all(importlib.util.find_spec(name) for name in runtime.modules())
+
+    def test_refuses_an_unknown_option(self, runtime: base.Runtime) -> None:
+        with pytest.raises(ModelbuildError, match="no_such_option"):
+            runtime.needs({**self.options, "no_such_option": 1})
+
+    def test_converts_to_the_same_bytes_and_leaves_its_inputs_alone(
+        self, runtime: base.Runtime, case: Case, tmp_path: Path
+    ) -> None:
+        targets = self.targets(case, tmp_path)
+        before = {role: contents(folder) for role, folder in targets.items()}
+        made = []
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            runtime.convert(targets, tmp_path / name, self.params())
+            made.append(contents(tmp_path / name))
+        assert made[0]
+        assert made[0] == made[1]
+        assert before == {role: contents(folder) for role, folder in targets.items()}
+        assert not any(str(tmp_path).encode() in data for data in made[0].values())
+
+    def test_runs_what_it_converted(self, runtime: base.Runtime, case: Case, tmp_path: Path) -> None:
+        inputs = case.inputs()
+        run = runtime.run(self.artifact(runtime, case, tmp_path), inputs, self.params())
+        expected = case.answer(inputs)
+        assert set(run.outputs) == set(expected)
+        for name, array in expected.items():
+            assert run.outputs[name].dtype == array.dtype
+            np.testing.assert_allclose(run.outputs[name], array, rtol=0, atol=self.atol)
+        assert run.version
+        assert run.backend
+        assert run.evidence in ("executed", "interpreted")
+        json.dumps(dict(run.placement), allow_nan=False)
+        assert all(isinstance(provider, str) for provider in run.placement.values())
+
+    def test_runs_the_same_twice(self, runtime: base.Runtime, case: Case, tmp_path: Path) -> None:
+        artifact = self.artifact(runtime, case, tmp_path)
+        one, two = (runtime.run(artifact, case.inputs(), self.params()).outputs for _ in range(2))
+        assert all(np.array_equal(one[name], two[name]) for name in one)
+
+    def test_order_of_samples_is_kept(self, runtime: base.Runtime, case: Case, tmp_path: Path) -> None:
+        artifact = self.artifact(runtime, case, tmp_path)
+        inputs = {name: array[::-1].copy() for name, array in case.inputs().items()}
+        run = runtime.run(artifact, inputs, self.params())
+        for name, array in case.answer(case.inputs()).items():
+            np.testing.assert_allclose(run.outputs[name][::-1], array, rtol=0, atol=self.atol)
+
+    @pytest.mark.parametrize("fault", ["missing", "extra", "renamed", "dtype", "rank", "samples", "none"])
+    def test_refuses_inputs_that_do_not_fit(
+        self, fault: str, runtime: base.Runtime, case: Case, tmp_path: Path
+    ) -> None:
+        artifact = self.artifact(runtime, case, tmp_path)
+        inputs = dict(case.inputs())
+        name = next(iter(inputs))
+        spoilt = {
+            "missing": {n: a for n, a in inputs.items() if n != name},
+            "extra": {**inputs, "stray": inputs[name]},
+            "renamed": {f"{n}_" if n == name else n: a for n, a in inputs.items()},
+            "dtype": {**inputs, name: inputs[name].astype(np.float64)},
+            "rank": {**inputs, name: inputs[name][..., None]},
+            "samples": {**inputs, name: inputs[name][:0]},
+            "none": {},
+        }[fault]
+        shown = {"extra": "stray", "renamed": f"{name}_", "samples": "samples"}.get(fault, name)
+        with pytest.raises(RecipeError, match=shown):
+            runtime.run(artifact, spoilt, self.params())
+
+    def test_a_file_that_is_no_model_is_refused_in_words(
+        self, runtime: base.Runtime, case: Case, tmp_path: Path
+    ) -> None:
+        targets = self.targets(case, tmp_path)
+        for path in (path for folder in targets.values() for path in folder.rglob("*") if path.is_file()):
+            path.write_bytes(b"no model")
+        (tmp_path / "out").mkdir()
+        with pytest.raises(BuildError):
+            runtime.convert(targets, tmp_path / "out", self.params())
+
+    def test_shows_values_inside_where_it_can(
+        self, runtime: base.Runtime, case: Case, tmp_path: Path
+    ) -> None:
+        if not isinstance(runtime, base.Inspectable):
+            pytest.skip(f"{self.name} does not show values inside")
+        artifact, inputs = self.artifact(runtime, case, tmp_path), case.inputs()
+        inside = runtime.intermediates(artifact, inputs, ("logits",))
+        np.testing.assert_allclose(inside["logits"], case.answer(inputs)["logits"], rtol=0, atol=self.atol)
+        with pytest.raises(RecipeError, match="logit_"):
+            runtime.intermediates(artifact, inputs, ("logit_",))

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from modelbuild.equivalence import demand
+from modelbuild.errors import ManifestError
+
+
+@pytest.mark.parametrize(
+    ("gate", "expected"),
+    [
+        ({}, demand.RuntimeDemand(None, 0)),
+        ({"tolerance": "auto", "decision_flips": 2}, demand.RuntimeDemand(None, 2)),
+        ({"tolerance": {"max_abs": 0}}, demand.RuntimeDemand({"max_abs": 0.0}, 0)),
+        (
+            {"tolerance": {"cosine": 1, "sqnr_db": 40, "rmse": 1e-3, "l1": 1e-3, "max_rel": 0.1}},
+            demand.RuntimeDemand({"cosine": 1, "l1": 1e-3, "max_rel": 0.1, "rmse": 1e-3, "sqnr_db": 40}, 0),
+        ),
+    ],
+)
+def test_a_runtime_gate(gate: dict[str, Any], expected: demand.RuntimeDemand) -> None:
+    assert demand.runtime(gate) == expected
+
+
+@pytest.mark.parametrize(
+    ("gate", "place", "words"),
+    [
+        ({"tolerance": {"cosine": 0}}, "tolerance/cosine", "met by anything"),
+        ({"tolerance": {"cosine": -1}}, "tolerance/cosine", "met by anything"),
+        ({"tolerance": {"cosine": 1.5}}, "tolerance/cosine", "met by nothing"),
+        ({"tolerance": {"cosine": math.nan}}, "tolerance/cosine", "not a finite number"),
+        ({"tolerance": {"max_abs": math.nan}}, "tolerance/max_abs", "not a finite number"),
+        ({"tolerance": {"max_abs": math.inf}}, "tolerance/max_abs", "not a finite number"),
+        ({"tolerance": {"max_abs": -1e-3}}, "tolerance/max_abs", "met by nothing"),
+        ({"tolerance": {"max_abs": True}}, "tolerance/max_abs", "not a finite number"),
+        ({"tolerance": {"max_abs": "1"}}, "tolerance/max_abs", "not a finite number"),
+        ({"tolerance": {"max_rel": 1}}, "tolerance/max_rel", "would pass an output of zeros"),
+        ({"tolerance": {"sqnr_db": 0}}, "tolerance/sqnr_db", "as loud as the signal"),
+        ({"tolerance": {"max_bas": 1}}, "tolerance/max_bas", 'Did you mean "max_abs"'),
+        ({"tolerance": {}}, "tolerance", "demands nothing"),
+        ({"tolerance": None}, "tolerance", "demands nothing"),
+        ({"tolerance": "none"}, "tolerance", "demands nothing"),
+        ({"decision_flips": -1}, "decision_flips", "not a number of samples"),
+        ({"decision_flips": 0.5}, "decision_flips", "not a number of samples"),
+        ({"decision_flips": True}, "decision_flips", "not a number of samples"),
+        ({"tolerence": "auto"}, "tolerence", 'Did you mean "tolerance"'),
+    ],
+)
+def test_an_empty_demand_is_refused(gate: dict[str, Any], place: str, words: str) -> None:
+    with pytest.raises(ManifestError, match=words) as caught:
+        demand.runtime(gate)
+    assert caught.value.place == f"gates/runtime/{place}"
+
+
+def test_quality_gates() -> None:
+    share = demand.quality({"metric": "agreement", "min": 0.97}, "teacher")
+    assert share == demand.QualityDemand("agreement", 0.97, None, "gates/teacher/min")
+    error = demand.quality({"metric": "rmse", "max": 0.1, "output": "mel"}, "task")
+    assert error == demand.QualityDemand("rmse", 0.1, "mel", "gates/task/max")
+
+
+@pytest.mark.parametrize(
+    ("name", "gate", "words"),
+    [
+        ("teacher", {"metric": "agreement", "min": 0}, "met by anything"),
+        ("teacher", {"metric": "agreement", "min": 1.01}, "met by nothing"),
+        ("teacher", {"metric": "agreement"}, 'no "min"'),
+        ("teacher", {"metric": "agreement", "max": 0.9}, "no such demand"),
+        ("teacher", {"metric": "accuracy", "min": 0.9}, "not one of agreement"),
+        ("teacher", {"min": 0.9}, "not one of"),
+        ("task", {"metric": "accurracy", "min": 0.9}, 'Did you mean "accuracy"'),
+        ("task", {"metric": "accuracy", "min": math.nan}, "not a finite number"),
+        ("task", {"metric": "l1", "min": 0.9}, "no such demand"),
+        ("task", {"metric": "l1", "max": -1}, "met by nothing"),
+        ("task", {"metric": "max_abs"}, 'no "max"'),
+    ],
+)
+def test_an_empty_quality_gate_is_refused(name: str, gate: dict[str, Any], words: str) -> None:
+    with pytest.raises(ManifestError, match=words) as caught:
+        demand.quality(gate, name)
+    assert caught.value.place.startswith(f"gates/{name}")
+
+
+@pytest.mark.parametrize(
+    ("metric", "good", "bad"),
+    [
+        ("max_abs", 1, 3), ("max_rel", 1, 3), ("l1", 1, 3), ("rmse", 1, 3),
+        ("cosine", 3, 1), ("sqnr_db", 3, 1), ("agreement", 3, 1), ("accuracy", 3, 1),
+    ],
+)  # fmt: skip
+def test_within(metric: str, good: float, bad: float) -> None:
+    assert demand.within(metric, good, 2)
+    assert demand.within(metric, 2, 2)
+    assert not demand.within(metric, bad, 2)
+    assert not demand.within(metric, math.nan, 2)
+    assert not demand.within(metric, good, math.nan)
+
+
+def test_a_demand_is_read_without_numpy() -> None:
+    code = "import sys, modelbuild.equivalence.demand; print({'numpy', 'torch', 'onnx'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modelbuild.equivalence.demand import RuntimeDemand
+from modelbuild.equivalence.gate import Evaluation, Platform, runtime_gate
+from modelbuild.equivalence.tolerance import Reference
+from modelbuild.equivalence.verdict import Verdict, passed
+from modelbuild.errors import RecipeError
+from modelbuild.runtimes.base import Evidence, Run
+
+N = 20
+RNG = np.random.default_rng(3)
+LOGITS = RNG.standard_normal((N, 4)).astype(np.float32)
+BOXES = RNG.standard_normal((N, 2, 3)).astype(np.float32)
+TRUTH = {"logits": LOGITS, "boxes": BOXES}
+NOISE = 1e-6
+REFERENCE = Reference(
+    TRUTH,
+    {name: array.astype(np.float64) + NOISE for name, array in TRUTH.items()},
+    {name: array + np.float32(NOISE) for name, array in TRUTH.items()},
+)
+LABELS = LOGITS.argmax(axis=1)
+Outputs = Mapping[str, Any]
+
+
+def run(outputs: Outputs = TRUTH, evidence: Evidence = "executed") -> Run:
+    return Run(outputs, "1.0", "cpu", evidence)
+
+
+def gate(
+    runs: Mapping[str, Run],
+    demand: RuntimeDemand | None = None,
+    platforms: Mapping[str, Platform] | None = None,
+    evaluation: Evaluation | None = None,
+    reference: Reference = REFERENCE,
+) -> tuple[Verdict, ...]:
+    return runtime_gate(
+        "m",
+        reference,
+        evaluation or Evaluation(N, LABELS),
+        platforms or {name: Platform() for name in runs},
+        runs,
+        demand or RuntimeDemand(),
+    )
+
+
+def red(verdicts: tuple[Verdict, ...]) -> list[Verdict]:
+    return [verdict for verdict in verdicts if not verdict.ok]
+
+
+def changed(name: str, change: Callable[[Any], Any]) -> dict[str, Any]:
+    return {**TRUTH, name: change(TRUTH[name].copy())}
+
+
+def poke(sample: int, value: float) -> Callable[[Any], Any]:
+    def change(array: Any) -> Any:
+        array[sample, 0] = value
+        return array
+
+    return change
+
+
+def test_equal_runs_are_green_and_every_pair_output_and_metric_has_its_verdict() -> None:
+    verdicts = gate({"ios": run(), "android": run(), "browser": run()})
+    assert passed(verdicts)
+    compared = {(v.platform, v.against) for v in verdicts}
+    assert compared == {
+        ("android", "reference"), ("browser", "reference"), ("ios", "reference"),
+        ("android", "browser"), ("android", "ios"), ("browser", "ios"),
+    }  # fmt: skip
+    errors = {"max_abs", "max_rel", "l1", "rmse", "sqnr_db", "cosine"}
+    for platform, against in compared:
+        mine = [v for v in verdicts if (v.platform, v.against) == (platform, against)]
+        task = {"accuracy", "accuracy_drift"} if against == "reference" else set()
+        assert {v.metric for v in mine if v.output == "logits"} == errors | {"decision_flips"} | task
+        assert {v.metric for v in mine if v.output == "boxes"} == errors
+
+
+def test_noise_within_the_floor_is_green() -> None:
+    noisy = {name: array + np.float32(3 * NOISE) for name, array in TRUTH.items()}
+    assert passed(gate({"ios": run(noisy), "android": run()}))
+
+
+def test_a_red_verdict_says_pair_output_sample_and_figures() -> None:
+    spoilt = changed("boxes", lambda a: np.concatenate([a[:7], a[7:8] + np.float32(1e-3), a[8:]]))
+    verdict = next(v for v in red(gate({"ios": run(spoilt)})) if v.metric == "max_abs")
+    assert (verdict.target, verdict.platform, verdict.against) == ("m:ios", "ios", "reference")
+    assert (verdict.version, verdict.backend, verdict.evidence) == ("1.0", "cpu", "executed")
+    assert verdict.output == "boxes"
+    assert verdict.measured == pytest.approx(1e-3, rel=1e-3)
+    assert verdict.limit == pytest.approx(8 * NOISE, rel=0.1)
+    assert "worst at sample 7" in verdict.detail
+    assert "noise floor" in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("outputs", "metric"),
+    [
+        (changed("logits", poke(3, np.nan)), "nan"),
+        (changed("logits", poke(3, np.inf)), "inf"),
+        (changed("logits", lambda a: a * np.float32(1.01)), "max_abs"),
+        (changed("logits", lambda a: a * np.float32(1.01)), "rmse"),
+        (changed("logits", lambda a: a[::-1].copy()), "max_abs"),
+        (changed("logits", lambda a: a[::-1].copy()), "decision_flips"),
+        (changed("logits", lambda a: a[:-1]), "samples"),
+        (changed("logits", lambda a: np.concatenate([a, a[:1]])), "samples"),
+        (changed("logits", lambda a: a[:, :3]), "shape"),
+        (changed("logits", lambda a: a.astype(np.float16)), "dtype"),
+        (changed("logits", lambda a: a[:0]), "empty"),
+        (changed("logits", lambda a: a * 0), "max_abs"),
+        ({"boxes": BOXES}, "missing"),
+        ({**TRUTH, "more": BOXES}, "extra"),
+        ({"logit": LOGITS, "boxes": BOXES}, "missing"),
+        ({"logits": BOXES, "boxes": LOGITS}, "shape"),
+        ({}, "missing"),
+    ],
+)
+def test_planted_faults_are_red(outputs: Outputs, metric: str) -> None:
+    verdicts = gate({"ios": run(outputs), "android": run()})
+    for against in ("reference", "android"):
+        mine = [v for v in red(verdicts) if {v.platform, v.against} == {"ios", against}]
+        expected = {"missing": {"missing", "extra"}, "extra": {"missing", "extra"}}.get(metric, {metric})
+        assert {v.metric for v in mine} & expected, against
+    assert not any(v for v in red(verdicts) if (v.platform, v.against) == ("android", "reference"))
+
+
+def test_two_runs_wrong_alike_are_red_and_so_are_two_apart() -> None:
+    bad = changed("logits", lambda a: a + 1)
+    assert red(gate({"ios": run(bad), "android": run(bad)}))
+    up = {name: array + np.float32(6 * NOISE) for name, array in TRUTH.items()}
+    down = {name: array - np.float32(6 * NOISE) for name, array in TRUTH.items()}
+    found = red(gate({"up": run(up), "down": run(down)}))
+    assert {(v.platform, v.against) for v in found} == {("down", "up")}
+
+
+@pytest.mark.parametrize(
+    ("array", "kind"),
+    [
+        (np.zeros((N, 4), np.float32), "zero"),
+        (np.ones((N, 4), np.float32), "constant"),
+        (np.full((N, 4), np.nan, np.float32), "nan"),
+        (LOGITS[:-1], "samples"),
+    ],
+)
+def test_an_unfit_reference_is_red_though_all_agree(array: Any, kind: str) -> None:
+    outputs = {"logits": array, "boxes": BOXES}
+    reference = Reference(outputs, None, outputs)
+    verdicts = gate({"ios": run(outputs)}, reference=reference)
+    assert kind in {v.metric for v in red(verdicts)}
+    assert any(v.ok and v.output == "boxes" for v in verdicts)
+
+
+def test_a_required_platform_that_cannot_run_is_red_with_the_reason() -> None:
+    platforms = {"ios": Platform(), "mac": Platform(True, "Core ML needs macOS")}
+    (verdict,) = red(gate({"ios": run()}, platforms=platforms))
+    assert (verdict.platform, verdict.metric, verdict.evidence) == ("mac", "evidence", "none")
+    assert "Core ML needs macOS" in verdict.detail
+    assert '"required": false' in verdict.detail
+
+
+def test_an_optional_platform_that_cannot_run_is_listed_as_not_evidenced() -> None:
+    platforms = {"ios": Platform(), "mac": Platform(False, "Core ML needs macOS")}
+    verdicts = gate({"ios": run()}, platforms=platforms)
+    assert passed(verdicts)
+    (verdict,) = [v for v in verdicts if v.metric == "evidence"]
+    assert (verdict.ok, verdict.evidence) == (True, "none")
+    assert verdict.detail == "not evidenced: Core ML needs macOS"
+
+
+def test_a_run_without_evidence_is_no_run() -> None:
+    verdicts = gate({"ios": run(evidence="none"), "android": run()})
+    assert [v.platform for v in red(verdicts)] == ["ios"]
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_nothing_run_at_all_is_red(required: bool) -> None:
+    verdicts = gate({}, platforms={"ios": Platform(required, "no Mac")})
+    assert "nothing was checked: no platform was run" in {v.detail for v in red(verdicts)}
+    assert not passed(gate({}, platforms={}))
+
+
+def test_a_pair_is_no_better_evidenced_than_its_weaker_side() -> None:
+    verdicts = gate({"ios": run(evidence="interpreted"), "android": run()})
+    assert {v.evidence for v in verdicts if v.against == "ios"} == {"interpreted"}
+    assert {v.evidence for v in verdicts if v.against == "reference" and v.platform == "android"} == {
+        "executed"
+    }
+
+
+def flipping(count: int, margin: float) -> tuple[dict[str, Any], Reference]:
+    """A reference that decides class 0 by `margin`, and outputs where `count` samples decide class 1."""
+    logits = np.tile(np.array([[margin, 0.0, -5.0]], np.float32), (N, 1))
+    other = logits.copy()
+    other[:count, 1] = margin + 1e-3
+    outputs = {"logits": logits}
+    return {"logits": other}, Reference(outputs, None, outputs)
+
+
+@pytest.mark.parametrize(
+    ("count", "allowed", "ok"), [(1, 0, False), (1, 1, True), (2, 1, False), (0, 0, True)]
+)
+def test_flips_are_limited(count: int, allowed: int, ok: bool) -> None:
+    other, reference = flipping(count, 0.5)
+    demand = RuntimeDemand({"max_abs": 0.4}, allowed)
+    verdicts = gate({"ios": run(other)}, demand, reference=reference)
+    (verdict,) = [v for v in verdicts if v.metric == "decision_flips"]
+    assert (verdict.measured, verdict.limit, verdict.ok) == (count, allowed, ok)
+    assert ("first at sample 0" in verdict.detail) is (count > 0)
+
+
+def test_ties_of_the_reference_are_told_but_not_counted() -> None:
+    other, reference = flipping(3, 0.3)
+    verdicts = gate({"ios": run(other)}, RuntimeDemand({"max_abs": 0.4}), reference=reference)
+    (verdict,) = [v for v in verdicts if v.metric == "decision_flips"]
+    assert verdict.ok
+    assert "3 more are ties within 0.4" in verdict.detail
+
+
+def test_flips_between_two_runs_use_the_margin_of_the_reference() -> None:
+    other, reference = flipping(2, 0.5)
+    verdicts = gate(
+        {"ios": run(other), "mac": run(reference.outputs)},
+        RuntimeDemand({"max_abs": 0.4}),
+        reference=reference,
+    )
+    (verdict,) = [v for v in verdicts if v.metric == "decision_flips" and v.against == "mac"]
+    assert (verdict.measured, verdict.ok) == (2, False)
+
+
+def test_the_task_metric_and_its_drift_are_told() -> None:
+    wrong = changed("logits", lambda a: np.concatenate([-a[:5], a[5:]]))
+    verdicts = {v.metric: v for v in gate({"ios": run(wrong)}) if v.output == "logits"}
+    assert verdicts["accuracy"].measured == 0.75
+    assert verdicts["accuracy_drift"].measured == -0.25
+    assert verdicts["accuracy_drift"].limit is None
+
+
+@pytest.mark.parametrize("labels", [None, LABELS + 4, LABELS - 9, LABELS.astype(np.float32), LABELS[:-1]])
+def test_labels_that_are_no_classes_give_no_task_metric(labels: Any) -> None:
+    verdicts = gate({"ios": run()}, evaluation=Evaluation(N, labels))
+    assert passed(verdicts)
+    assert not any(v.metric.startswith("accuracy") for v in verdicts)
+
+
+def test_without_a_limit_a_metric_is_information() -> None:
+    verdicts = gate(
+        {"ios": run(changed("logits", lambda a: a * np.float32(1.01)))}, RuntimeDemand({"cosine": 0.99})
+    )
+    assert passed(verdicts)
+    assert {v.metric for v in verdicts if v.limit is not None} == {"cosine", "decision_flips"}
+    assert all("no limit is set" in v.detail for v in verdicts if v.limit is None)
+
+
+def test_an_infinite_figure_is_left_to_the_words() -> None:
+    verdict = next(v for v in gate({"ios": run()}) if v.metric == "sqnr_db")
+    assert (verdict.measured, verdict.ok) == (None, True)
+    assert "inf" in verdict.detail
+
+
+def test_a_platform_with_a_demand_of_its_own() -> None:
+    coarse = changed("logits", lambda a: a + np.float32(1e-3))
+    own = Platform(demand=RuntimeDemand({"max_abs": 1e-2}, place="platforms/ios"))
+    platforms = {"ios": own, "android": Platform()}
+    assert passed(gate({"ios": run(coarse), "android": run()}, platforms=platforms))
+    assert red(gate({"ios": run(), "android": run(coarse)}, platforms=platforms))
+
+
+def test_vacuous_limits_are_refused() -> None:
+    with pytest.raises(RecipeError, match="would pass a constant"):
+        gate({"ios": run()}, RuntimeDemand({"max_abs": 50.0}))
+    with pytest.raises(RecipeError, match="every decision may change"):
+        gate({"ios": run()}, RuntimeDemand(None, N))
+
+
+def test_the_order_of_the_manifest_does_not_matter() -> None:
+    runs = {"ios": run(), "android": run()}
+    assert gate(runs) == gate(dict(reversed(runs.items())))

@@ -1,0 +1,154 @@
+"""Distillation: what the student learns from, what it refuses, and how good it gets on digits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from modelbuild import tensors
+from modelbuild.errors import RecipeError
+from modelbuild.recipes import data, dataset, distil, teacher
+
+torch.set_num_threads(1)
+LINEAR = {"module": "torch.nn:Linear", "args": {"in_features": 2, "out_features": 3}}
+TRAIN = {"steps": 250, "batch": 32, "lr": 0.05, "weight_decay": 0.0, "seed": 0}
+
+
+def folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+class Case:
+    """Points in a plane; the labels say class 0, the "teacher" says the class of a rule it was never told."""
+
+    def __init__(self, root: Path, *, unlabelled: bool = False, label: bool = True) -> None:
+        self.root = root
+        rng = np.random.default_rng(0)
+        self.rule = rng.normal(size=(2, 3)).astype(np.float32) * 4
+        self.inputs = {"train": folder(root / "train"), "outputs": folder(root / "outputs")}
+        self.x = rng.normal(size=(64, 2)).astype(np.float32)
+        given = {"x": self.x, **({"label": np.zeros(64, np.int64)} if label else {})}
+        self.part("train", given)
+        if unlabelled:
+            self.inputs["unlabelled"] = folder(root / "unlabelled")
+            self.part("unlabelled", {"x": rng.normal(size=(200, 2)).astype(np.float32) + 3})
+
+    def part(self, name: str, arrays: dict[str, Any]) -> None:
+        dataset.write(self.root / name, data.checked(arrays, name))
+        logits = arrays["x"] @ self.rule
+        tensors.save(self.root / "outputs" / f"{name}.safetensors", {"output": logits})
+
+    def student(self, distilling: dict[str, Any], train: dict[str, Any] = TRAIN) -> np.ndarray[Any, Any]:
+        """Train, and give the student's logits on the training points."""
+        out = folder(self.root / "student")
+        distil.distil(self.inputs, {**LINEAR, "distil": distilling, "train": train}, out)
+        weights = tensors.load(out / "weights.safetensors")
+        return np.asarray(self.x @ weights["weight"].T + weights["bias"])
+
+
+def test_with_the_soft_loss_alone_the_student_becomes_its_teacher(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    logits = case.student({"task": 0, "soft": {"kind": "kl", "weight": 1.0, "temperature": 3}})
+    agreement = (logits.argmax(1) == (case.x @ case.rule).argmax(1)).mean()
+    assert agreement > 0.95
+
+
+def test_with_the_task_loss_alone_it_learns_the_labels(tmp_path: Path) -> None:
+    logits = Case(tmp_path).student({"task": 1.0, "soft": {"kind": "kl", "weight": 0}})
+    assert (logits.argmax(1) == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2"])
+def test_distances_bring_the_student_to_the_teachers_very_numbers(tmp_path: Path, kind: str) -> None:
+    case = Case(tmp_path)
+    logits = case.student({"task": 0, "soft": {"kind": kind, "weight": 1.0}})
+    assert np.abs(logits - case.x @ case.rule).mean() < 0.2
+
+
+def test_by_default_it_is_half_of_each_with_kl_at_temperature_4(tmp_path: Path) -> None:
+    plain = Case(tmp_path / "a").student({})
+    said = {"task": 0.5, "soft": {"kind": "kl", "weight": 0.5, "temperature": 4}}
+    assert np.array_equal(plain, Case(tmp_path / "b").student(said))
+
+
+def test_the_task_may_name_kind_weight_and_output(tmp_path: Path) -> None:
+    number = Case(tmp_path / "a").student({"task": 0.5})
+    said = {"task": {"weight": 0.5, "kind": "cross_entropy", "output": "output"}}
+    assert np.array_equal(number, Case(tmp_path / "b").student(said))
+
+
+def test_unlabelled_samples_teach_what_the_labelled_ones_do_not_show(tmp_path: Path) -> None:
+    soft = {"task": 0, "soft": {"kind": "l2", "weight": 1.0}}
+    with_them = Case(tmp_path / "a", unlabelled=True).student(soft)
+    assert not np.array_equal(with_them, Case(tmp_path / "b").student(soft))
+    # The task loss sees labelled samples alone: with the soft loss tiny, labels win everywhere.
+    mixed = Case(tmp_path / "c", unlabelled=True).student({"task": 1.0, "soft": {"weight": 1e-9}})
+    assert (mixed.argmax(1) == 0).all()
+
+
+def test_without_labels_the_teacher_alone_can_teach(tmp_path: Path) -> None:
+    case = Case(tmp_path, label=False)
+    case.student({"task": 0}, {"steps": 2})
+    with pytest.raises(RecipeError, match=r"the task loss needs it\. Set distil\.task to 0"):
+        case.student({"task": 0.5})
+
+
+def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
+    case = Case(tmp_path, unlabelled=True)
+    for distilling, words in (
+        ({"task": 0, "soft": {"weight": 0}}, "nothing to learn"),
+        ({"soft": {"weight": 0}}, "unlabelled data needs a soft loss"),
+        ({"soft": {"kind": "cosine"}}, 'loss kind "cosine" is not one of kl, l1, l2'),
+        ({"soft": {"outputs": ["logits"]}}, 'the teacher has no output "logits"'),
+        ({"task": {"kind": "hinge"}}, 'loss kind "hinge"'),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            case.student(distilling)
+        assert words in str(caught.value)
+
+
+def test_teacher_outputs_of_other_samples_or_another_shape_are_refused(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    path = tmp_path / "outputs" / "train.safetensors"
+    tensors.save(path, {"output": np.zeros((63, 3), np.float32)})
+    with pytest.raises(RecipeError, match='"output" has 63 samples and the data 64'):
+        case.student({})
+    tensors.save(path, {"output": np.zeros((64, 4), np.float32)})
+    with pytest.raises(RecipeError, match=r"an output \[32, 3\] with a target \[32, 4\]"):
+        case.student({})
+    tensors.save(path, {"logits": np.zeros((64, 3), np.float32)})
+    with pytest.raises(RecipeError, match='the module has no output "logits"'):
+        case.student({})
+
+
+def test_a_student_of_digits_follows_its_teacher_and_solves_the_task(tmp_path: Path) -> None:
+    """The budgets of the example manifest, in full."""
+    net = "modelbuild.zoo.convnet:ConvNet"
+    wide, narrow = {"module": net, "args": {"width": 32}}, {"module": net, "args": {"width": 8}}
+    for name, part in (("train", "train"), ("evaluation", "test")):
+        folder(tmp_path / name)
+        data.load({}, {"loader": "modelbuild.zoo.digits:load", "args": {"part": part}}, tmp_path / name)
+    given = {"train": tmp_path / "train", "evaluation": tmp_path / "evaluation"}
+    budget = {"steps": 300, "batch": 128, "lr": 0.01, "weight_decay": 0.01, "seed": 0}
+    teacher.train(given, {**wide, "train": budget}, folder(tmp_path / "teacher"))
+    teacher.outputs({"teacher": tmp_path / "teacher", **given}, wide, folder(tmp_path / "outputs"))
+    budget = {"steps": 600, "batch": 64, "lr": 0.01, "weight_decay": 0.01, "seed": 0}
+    student = folder(tmp_path / "student")
+    distil.distil(
+        {**given, "outputs": tmp_path / "outputs"}, {**narrow, "distil": {}, "train": budget}, student
+    )
+    roles = {"teacher": student, "evaluation": given["evaluation"]}
+    teacher.outputs(roles, narrow, folder(tmp_path / "said"))
+    label = dataset.read(given["evaluation"]).label
+    taught = tensors.load(tmp_path / "outputs" / "evaluation.safetensors")["logits"].argmax(1)
+    said = tensors.load(tmp_path / "said" / "evaluation.safetensors")["logits"].argmax(1)
+    assert (taught == label).mean() > 0.98
+    assert (said == label).mean() > 0.97
+    assert (said == taught).mean() > 0.97
+    assert json.loads((student / "training.json").read_text())["parameters"] < 5000

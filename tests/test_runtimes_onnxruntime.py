@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import json
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+from runtime_conformance import RuntimeConformance, dense, dense_answer, dense_inputs, write_onnx
+
+from modelbuild.errors import CommandError, ManifestError, RecipeError
+from modelbuild.runtimes import base
+from modelbuild.runtimes import onnxruntime as ours
+
+
+class TestOnnxRuntime(RuntimeConformance):
+    name = "onnxruntime"
+
+
+def artifact(folder: Path, model: onnx.ModelProto, **options: Any) -> Path:
+    out = folder / "artifact"
+    out.mkdir()
+    ours.RUNTIME.convert({"onnx": write_onnx(folder / "onnx", model)}, out, {"options": options})
+    return out
+
+
+def run(folder: Path, model: onnx.ModelProto, **options: Any) -> base.Run:
+    return ours.RUNTIME.run(artifact(folder, model, **options), dense_inputs(), {"options": options})
+
+
+def test_the_artefact_is_the_same_file_with_its_ports(tmp_path: Path) -> None:
+    out = artifact(tmp_path, dense())
+    assert (out / "model.onnx").read_bytes() == (tmp_path / "onnx" / "model.onnx").read_bytes()
+    assert json.loads((out / "io.json").read_text()) == {
+        "inputs": [{"name": "x", "dtype": "float32", "shape": ["batch", 6]}],
+        "outputs": [
+            {"name": "logits", "dtype": "float32", "shape": ["batch", 3]},
+            {"name": "hidden", "dtype": "float32", "shape": ["batch", 8]},
+        ],
+    }
+
+
+def test_run_says_what_ran_it(tmp_path: Path) -> None:
+    found = run(tmp_path, dense(), optimisation="disabled")
+    assert (found.version, found.backend) == (onnxruntime.__version__, "CPUExecutionProvider")
+    assert found.evidence == "executed"
+    if hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
+        assert found.placement == dict.fromkeys(("first", "relu", "second", "bias"), "CPUExecutionProvider")
+
+
+def test_the_log_stays_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.onnx").write_bytes(b"no model")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(RecipeError, match="does not load the model"):
+        ours.RUNTIME.convert({"onnx": tmp_path / "onnx"}, tmp_path / "out", {"options": {}})
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("level", ["disabled", "basic", "extended", "all"])
+def test_every_level_gives_the_answer(tmp_path: Path, level: str) -> None:
+    found = run(tmp_path, dense(), optimisation=level, threads=2)
+    np.testing.assert_allclose(found.outputs["logits"], dense_answer(dense_inputs())["logits"], atol=1e-5)
+
+
+@pytest.mark.parametrize(("batch", "calls"), [(None, [64, 6]), (32, [32, 32, 6]), (70, [70]), (100, [70])])
+def test_batches_of_a_free_axis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int | None, calls: list[int]
+) -> None:
+    assert _sizes(monkeypatch, tmp_path, "batch", batch) == calls
+
+
+def test_batches_of_a_fixed_axis_are_filled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _sizes(monkeypatch, tmp_path, 16, None) == [16, 16, 16, 16, 16]
+
+
+def _sizes(monkeypatch: pytest.MonkeyPatch, folder: Path, axis: int | str, batch: int | None) -> list[int]:
+    seen, call = [], ours._call
+
+    def spy(session: Any, names: list[str], feed: Any) -> list[Any]:
+        seen.append(len(feed["x"]))
+        return call(session, names, feed)
+
+    monkeypatch.setattr(ours, "_call", spy)
+    found = run(folder, dense(axis), **({} if batch is None else {"batch": batch}))
+    expected = dense_answer(dense_inputs())
+    for name, array in expected.items():
+        np.testing.assert_allclose(found.outputs[name], array, atol=1e-5)
+    return seen
+
+
+def test_a_batch_that_the_model_does_not_take(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="batches of"):
+        artifact(tmp_path, dense(16), batch=8)
+
+
+def test_a_wrong_length_is_named(tmp_path: Path) -> None:
+    out = artifact(tmp_path, dense())
+    with pytest.raises(RecipeError, match=r'input "x" has shape \(70, 5\)'):
+        ours.RUNTIME.run(out, {"x": dense_inputs()["x"][:, :5]}, {"options": {}})
+
+
+def test_inputs_of_different_lengths(tmp_path: Path) -> None:
+    from runtime_conformance import tokens, tokens_inputs
+
+    out = artifact(tmp_path, tokens())
+    inputs = tokens_inputs()
+    with pytest.raises(RecipeError, match="numbers of samples"):
+        ours.RUNTIME.run(out, {**inputs, "scale": inputs["scale"][:-1]}, {"options": {}})
+
+
+def test_an_output_without_the_sample_axis(tmp_path: Path) -> None:
+    model = dense()
+    model.graph.node.append(helper.make_node("ReduceMax", ["logits"], ["top"], keepdims=0))
+    model.graph.output.append(helper.make_tensor_value_info("top", TensorProto.FLOAT, []))
+    with pytest.raises(RecipeError, match='output "top" has shape'):
+        run(tmp_path, model)
+
+
+def test_weights_left_behind_are_found_when_converting(tmp_path: Path) -> None:
+    folder = tmp_path / "onnx"
+    folder.mkdir()
+    onnx.save(dense(), folder / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(RecipeError, match="does not load"):
+        ours.RUNTIME.convert({"onnx": folder}, tmp_path / "out", {"options": {}})
+
+
+def test_text_inputs_are_refused(tmp_path: Path) -> None:
+    node = helper.make_node("Identity", ["x"], ["y"])
+    ports = [helper.make_tensor_value_info(n, TensorProto.STRING, ["batch"]) for n in "xy"]
+    graph = helper.make_graph([node], "g", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    with pytest.raises(RecipeError, match=r"tensor\(string\)"):
+        artifact(tmp_path, model)
+
+
+def test_a_model_that_stops_says_why(tmp_path: Path) -> None:
+    from runtime_conformance import tokens, tokens_inputs
+
+    out = artifact(tmp_path, tokens())
+    inputs = tokens_inputs()
+    with pytest.raises(RecipeError, match="the model stopped"):
+        ours.RUNTIME.run(out, {**inputs, "ids": inputs["ids"] + 100}, {"options": {}})
+
+
+def test_values_inside_by_name(tmp_path: Path) -> None:
+    out = artifact(tmp_path, dense())
+    assert isinstance(ours.RUNTIME, base.Inspectable)
+    inside = ours.RUNTIME.intermediates(out, dense_inputs(), ("product", "raw"))
+    np.testing.assert_allclose(
+        np.maximum(inside["product"], 0), dense_answer(dense_inputs())["hidden"], atol=1e-5
+    )
+    assert set(inside) == {"product", "raw"}
+
+
+@pytest.mark.parametrize(
+    ("options", "place", "words"),
+    [
+        ({"optimization": "all"}, "options/optimization", 'Did you mean "optimisation"'),
+        ({"optimisation": "al"}, "options/optimisation", 'Did you mean "all"'),
+        ({"precision": "float16"}, "options/precision", "not one of float32"),
+        ({"format": "ort"}, "options/format", "not one of onnx"),
+        ({"threads": 0}, "options/threads", "whole number"),
+        ({"threads": True}, "options/threads", "whole number"),
+        ({"batch": "8"}, "options/batch", "whole number"),
+    ],
+)
+def test_options_are_refused_before_anything_is_built(
+    options: dict[str, Any], place: str, words: str
+) -> None:
+    with pytest.raises(ManifestError, match=words) as caught:
+        ours.RUNTIME.needs(options)
+    assert caught.value.place == place
+
+
+def test_absence_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install onnxruntime" in str(ours.RUNTIME.available())
+
+
+def test_known_lists_runtimes_and_not_the_interface() -> None:
+    assert "onnxruntime" in base.known()
+    assert "base" not in base.known()
+
+
+@pytest.mark.parametrize("name", ["onnxruntim", "onnx.runtime", "../onnxruntime"])
+def test_an_unknown_name_is_answered_with_a_near_one(name: str) -> None:
+    with pytest.raises(CommandError, match='Did you mean "onnxruntime"'):
+        base.find(name)
+
+
+def test_the_interface_is_not_a_runtime() -> None:
+    with pytest.raises(CommandError, match="no such runtime"):
+        base.find("base")
+
+
+def test_another_distribution_brings_a_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("theirs", "modelbuild.runtimes.onnxruntime:RUNTIME", base.GROUP)
+    monkeypatch.setattr(base, "_entry_points", lambda: (entry,))
+    assert base.find("theirs") is ours.RUNTIME
+    assert "theirs" in base.known()
+
+
+def test_an_entry_point_that_is_no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("theirs", "json:JSONDecoder", base.GROUP)
+    monkeypatch.setattr(base, "_entry_points", lambda: (entry,))
+    with pytest.raises(CommandError, match="is not a runtime: it has no name, toolchain"):
+        base.find("theirs")
+
+
+def test_entry_points_are_not_searched_for_what_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_entry_points", lambda: pytest.fail("searched"))
+    assert base.find("onnxruntime") is ours.RUNTIME
