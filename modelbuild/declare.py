@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelbuild import schemas
 from modelbuild.wording import at
@@ -31,8 +31,7 @@ class Data:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Teacher:
+class Teacher(NamedTuple):
     """`train`: steps, batch, lr, weight_decay, seed."""
 
     module: str
@@ -40,8 +39,7 @@ class Teacher:
     train: Options
 
 
-@dataclass(frozen=True, slots=True)
-class Student:
+class Student(NamedTuple):
     """`distil`: task (weight), soft (kind, weight, temperature); `train` as a teacher's."""
 
     module: str
@@ -50,15 +48,13 @@ class Student:
     train: Options
 
 
-@dataclass(frozen=True, slots=True)
-class OnnxSource:
+class OnnxSource(NamedTuple):
     """A finished ONNX file, relative to the project's root."""
 
     onnx: str
 
 
-@dataclass(frozen=True, slots=True)
-class WeightsSource:
+class WeightsSource(NamedTuple):
     """A module with finished weights: a safetensors file, relative to the project's root."""
 
     module: str
@@ -66,16 +62,14 @@ class WeightsSource:
     weights: str
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
+class Export(NamedTuple):
     """`dynamic`: axis -> [smallest, largest] length; empty when every shape is fixed."""
 
     opset: int
     dynamic: Options
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(NamedTuple):
     """`place` is where it is declared, down to the JSON pointer; `options` are those of its runtime.
 
     `tolerance` is "auto", limits by metric, or None where the runtime gate's holds.
@@ -91,8 +85,7 @@ class Platform:
     options: Options
 
 
-@dataclass(frozen=True, slots=True)
-class Gates:
+class Gates(NamedTuple):
     """`teacher` and `task` are None where they are not gated; `runtime` always holds."""
 
     teacher: Options | None
@@ -100,8 +93,7 @@ class Gates:
     runtime: Options
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(NamedTuple):
     """One manifest; `place` is its file as messages name it, such as `manifests/digits.json`.
 
     Either `source`, or both `teacher` and `student`, is there.
@@ -119,16 +111,14 @@ class Model:
     gates: Gates
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(NamedTuple):
     """Every model of the project at `root`, in the order of their files' names."""
 
     root: Path
     models: tuple[Model, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """A parsed JSON file and its place."""
 
     place: str

@@ -1,30 +1,33 @@
 """doit's side of the build, and the only file that knows its task dictionaries.
 
-doit decides order, parallelism and what is selected; whether a target is up to date is decided by the builder. So
+doit decides order, parallelism and what is selected; whether a target is up to date is decided by the examiner. So
 tasks have `task_dep` and an `uptodate` callable and no `file_dep`, and doit's own database holds nothing a build
 relies on.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import inspect
-import os
 import shutil
 import sqlite3
-import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from doit.action import BaseAction
-from doit.exceptions import BaseFail, InvalidDodoFile, TaskError, TaskFailed, UnmetDependency
+from doit.exceptions import BaseFail, InvalidDodoFile, TaskError, TaskFailed
 
+from modelbuild.doit_reporter import Reporter
 from modelbuild.errors import BuildError, ModelbuildError
 from modelbuild.session import Session
-from modelbuild.view import View, totals
 
 _session: Session | None = None
+
+# A plan is many small objects that all live to the end: looking for garbage among them costs a no-op a quarter.
+gc.set_threshold(100_000, 50, 50)
 
 
 def current() -> Session:
@@ -32,39 +35,21 @@ def current() -> Session:
     global _session
     if _session is None:
         try:
-            _session = Session(Path.cwd())
+            _session = Reporter.session = Session(Path.cwd())
         except ModelbuildError as error:
             raise InvalidDodoFile(str(error)) from None
+        atexit.register(_session.close)  # whichever reporter was chosen, what was learnt is kept
     return _session
 
 
-class UpToDate:
-    """doit's question whether a target is up to date; `doit info` shows the reason through `repr`."""
+class Step(BaseAction):  # type: ignore[misc]  # doit is untyped
+    """What one task does: subclasses say whether it is up to date, how it runs, and what cleaning removes."""
 
-    __signature__ = inspect.Signature()  # doit inspects every callable; this saves it the work
-
-    def __init__(self, session: Session, name: str) -> None:
-        self.session, self.name = session, name
-
-    def __call__(self) -> bool:
-        try:
-            if self.session.examiner.status(self.name).state == "up-to-date":
-                self.session.examiner.note_up_to_date(self.name)
-                return True
-        except ModelbuildError:
-            pass  # the action meets the same error and can report it
-        return False
-
-    def __repr__(self) -> str:
-        status = self.session.examiner.status(self.name)
-        return status.reason or status.state
-
-
-class Work(BaseAction):  # type: ignore[misc]  # doit is untyped
-    """One step for doit: `run` does it; what goes wrong becomes doit's failure or error."""
+    doc = ""
 
     def __init__(self, session: Session, name: str) -> None:
         self.session, self.name = session, name
+        self.model = name.partition(":")[0]
         self.task: Any = None
         self.out = self.err = self.result = None
         self.values: dict[str, Any] = {}
@@ -73,6 +58,7 @@ class Work(BaseAction):  # type: ignore[misc]  # doit is untyped
         return f"{type(self).__name__.lower()} {self.name}"
 
     def execute(self, out: TextIO | None = None, err: TextIO | None = None) -> BaseFail | None:
+        """Run; what goes wrong becomes doit's failure (exit code 1) or error (2)."""
         try:
             return self.run()
         except BuildError as error:
@@ -80,193 +66,137 @@ class Work(BaseAction):  # type: ignore[misc]  # doit is untyped
         except ModelbuildError as error:
             return TaskError(str(error))
         except Exception:
-            return TaskError(f"{self.name}: a fault of modelbuild itself:\n{traceback.format_exc()}")
+            return TaskError(f"{self.name}: a fault of modelbuild itself\n{traceback.format_exc()}")
+
+    def up_to_date(self) -> bool:
+        """Whether there is nothing to do."""
+        return False
+
+    def why(self) -> str:
+        """Return the reason `doit info` shows."""
+        return ""
 
     def run(self) -> BaseFail | None:
-        raise AssertionError("every step says what it does")
+        """Do it."""
+        return None
+
+    def clean(self) -> None:
+        """Remove what people see of it."""
 
 
-class Build(Work):
-    def run(self) -> None:
-        view = DoitView.shown
-        sink = (lambda *step: view.step(self.name, *step)) if view else (lambda *_: None)
-        self.session.builder.build(self.name, sink)
+class Build(Step):
+    """Brings one target up to date."""
 
+    def up_to_date(self) -> bool:
+        """Ask the examiner; what it cannot answer the action will meet again, and report."""
+        try:
+            if self.session.examiner.status(self.name).state != "up-to-date":
+                return False
+        except ModelbuildError:
+            return False
+        self.session.examiner.note_up_to_date(self.name)
+        return True
 
-class Report(Work):
-    def run(self) -> None:
-        self.session.write_report(self.name.partition(":")[0])
-
-
-class Gate(Work):
-    """Fails the build when a verdict does not hold, with the lines that say what to do."""
-
-    def run(self) -> BaseFail | None:
-        findings = self.session.gate(self.name.partition(":")[0])
-        self.values = {"lines": list(findings.lines)}
-        return None if findings.ok else TaskFailed("\n".join(findings.lines))
-
-
-class Clean(Work):
-    """Removes the readable copy; the store keeps the contents, so that the next build restores them."""
+    def why(self) -> str:
+        return self.session.examiner.status(self.name).reason
 
     def run(self) -> None:
+        self.session.builder.build(self.name, Reporter.sink(self.name))
+
+    def clean(self) -> None:
+        """Remove the readable copy; the store keeps the contents, so that the next build restores them."""
         shutil.rmtree(self.session.at.out(self.name), ignore_errors=True)
         self.session.at.log(self.name).unlink(missing_ok=True)
 
 
-class CleanReport(Work):
+class Report(Step):
+    """Writes a model's report when what it would say has changed."""
+
+    doc = "the report: HTML, JSON, JUnit"
+
+    def up_to_date(self) -> bool:
+        return self.session.report_is_current(self.model)
+
     def run(self) -> None:
-        for path in self.session.at.out(self.name.partition(":")[0]).glob("report.*"):
-            path.unlink()
+        self.session.write_report(self.model)
+
+    def clean(self) -> None:
+        self.session.remove_report(self.model)
+
+
+class Gate(Step):
+    """Fails the build when a verdict does not hold, with the lines that say what to do."""
+
+    doc = "fails when a verdict does not hold"
+
+    def up_to_date(self) -> bool:
+        return self.session.gate_holds(self.model)
+
+    def run(self) -> BaseFail | None:
+        findings = self.session.gate(self.model)
+        if not findings.ok:
+            return TaskFailed("\n".join(findings.lines))
+        self.values = {"lines": list(findings.lines)}
+        return None
+
+
+class UpToDate:
+    """doit's question whether a step is up to date; `doit info` shows the reason through `repr`."""
+
+    __signature__ = inspect.Signature()  # doit inspects every callable; this saves it the work
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+
+    def __call__(self) -> bool:
+        return self.step.up_to_date()
+
+    def __repr__(self) -> str:
+        return self.step.why()
+
+
+class Clean(BaseAction):  # type: ignore[misc]  # doit is untyped
+    """doit's order to clean a step."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+
+    def __str__(self) -> str:
+        return "remove the copy in .cache/out"
+
+    def execute(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self.step.clean()
 
 
 def generate() -> Iterator[dict[str, Any]]:
     """Yield every target of every model as a doit task, then each model's report and gate."""
     session = current()
-    for target in session.plan.targets.values():
-        yield _task(
-            session,
-            target.name,
-            target.doc,
-            Build,
-            [UpToDate(session, target.name)],
-            [*dict.fromkeys(target.inputs.values())],
-            Clean,
-        )
-    for model in session.plan.models:
-        names = [t.name for t in session.plan.of(model)]
-        current_report = _question(
-            lambda m=model: session.report_is_current(m), "what the report says has changed"
-        )
-        yield _task(
-            session,
-            f"{model}:report",
-            "the report: HTML, JSON, JUnit",
-            Report,
-            [current_report],
-            names,
-            CleanReport,
-        )
-        holds = _question(lambda m=model: session.gate_holds(m), "its verdicts are to be read")
-        yield _task(
-            session,
-            f"{model}:gate",
-            "fails when a verdict does not hold",
-            Gate,
-            [holds],
-            [f"{model}:report"],
-            None,
-        )
+    for model, targets in session.plan.models.items():
+        for target in targets:
+            after = [*dict.fromkeys(target.inputs.values())]
+            yield _task(Build(session, target.name), target.doc, after)
+        yield _task(Report(session, f"{model}:report"), Report.doc, session.plan.ends(model))
+        yield _task(Gate(session, f"{model}:gate"), Gate.doc, [f"{model}:report"])
 
 
-def _task(
-    session: Session,
-    name: str,
-    doc: str,
-    work: type[Work],
-    uptodate: list[Any],
-    after: list[str],
-    clean: type[Work] | None,
-) -> dict[str, Any]:
-    basename, _, sub = name.partition(":")
-    task = {
-        "basename": basename,
-        "name": sub,
+def _task(step: Step, doc: str, after: list[str]) -> dict[str, Any]:
+    return {
+        "basename": step.model,
+        "name": step.name.partition(":")[2],
         "doc": doc,
-        "actions": [work(session, name)],
-        "uptodate": uptodate,
+        "actions": [step],
+        "uptodate": [UpToDate(step)],
         "task_dep": after,
+        "clean": [Clean(step)],
     }
-    if clean is not None:
-        task["clean"] = [clean(session, name)]
-    return task
-
-
-def _question(ask: Any, otherwise: str) -> Any:
-    class Question:
-        __signature__ = inspect.Signature()
-
-        def __call__(self) -> bool:
-            return bool(ask())
-
-        def __repr__(self) -> str:
-            return otherwise
-
-    return Question()
-
-
-class DoitView:
-    """doit's reporter: hands what happens to the view, and ends the run."""
-
-    desc = "one line a target, live progress on a terminal"
-    shown: View | None = None
-
-    def __init__(self, outstream: TextIO, options: dict[str, Any]) -> None:
-        self.session = current()
-        self.began = time.perf_counter()
-        self.view = DoitView.shown = View(outstream, list(self.session.plan.targets))
-        self.failures: list[tuple[str, BaseFail]] = []
-        self.closing: list[str] = []
-
-    def initialize(self, tasks: Any, selected_tasks: Any) -> None:
-        pass
-
-    get_status = skip_ignore = teardown_task = initialize_task = lambda self, task: None
-
-    def execute_task(self, task: Any) -> None:
-        if task.name in self.session.plan.targets:
-            self.view.start(task.name)
-
-    def skip_uptodate(self, task: Any) -> None:
-        self._show(task)
-
-    def add_success(self, task: Any) -> None:
-        self._show(task)
-
-    def _show(self, task: Any) -> None:
-        outcome = self.session.examiner.outcomes.get(task.name)
-        if outcome is not None:
-            self.view.done(outcome)
-        for action in task.actions or ():
-            self.closing += action.values.get("lines", [])
-
-    def add_failure(self, task: Any, fail: BaseFail) -> None:
-        outcome = self.session.examiner.outcomes.get(task.name)
-        if outcome is not None:
-            self.view.done(outcome)
-        elif not isinstance(fail, UnmetDependency):
-            self.view.line(task.name, "red" if task.name.endswith(":gate") else "failed")
-        self.failures.append((task.name, fail))
-
-    def cleanup_error(self, exception: BaseFail) -> None:
-        self.view.say(exception.get_msg())
-
-    def runtime_error(self, msg: str) -> None:
-        self.view.say(msg)
-
-    def complete_run(self) -> None:
-        """Close the view and say the last lines; a failed target's model gets its report all the same."""
-        self.view.close()
-        outcomes = self.session.examiner.outcomes
-        self.view.say(totals(list(outcomes.values()), time.perf_counter() - self.began))
-        for model in sorted({name.partition(":")[0] for name, _ in self.failures if name in outcomes}):
-            self.session.write_report(model)
-        for line in self.closing:
-            self.view.say(line)
-        for name, fail in self.failures:
-            if not isinstance(fail, UnmetDependency):
-                self.view.say(f"{name}:\n{fail.message}" if name not in fail.message else fail.message)
-        DoitView.shown = None
-        self.session.close()
 
 
 def configure(root: Path) -> dict[str, Any]:
-    """Return DOIT_CONFIG: threads that wait on jobs, our view, and doit's own database where it can be lost."""
+    """Return DOIT_CONFIG: threads that wait on jobs, our reporter, and doit's own database where it can be lost."""
     database = root / ".cache" / "doit.db"
     _drop_broken(database)
     return {
-        "reporter": DoitView,
+        "reporter": Reporter,
         "par_type": "thread",
         "backend": "sqlite3",
         "dep_file": str(database),
@@ -282,12 +212,12 @@ def _drop_broken(database: Path) -> None:
     try:
         connection = sqlite3.connect(database)
         try:
-            connection.execute("select count(*) from doit").fetchone()
+            sound = connection.execute("pragma quick_check(1)").fetchone() == ("ok",)
+            connection.execute("select task_id, task_data from doit limit 1").fetchone()
         finally:
             connection.close()
     except sqlite3.Error:
+        sound = False
+    if not sound:
         for suffix in ("", "-journal"):
             Path(f"{database}{suffix}").unlink(missing_ok=True)
-
-
-__all__ = ["configure", "current", "generate", "os"]

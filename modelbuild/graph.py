@@ -10,6 +10,7 @@ from modelbuild.manifest import Data, Model, OnnxSource, Platform, Project, Weig
 from modelbuild.runtimes import base
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+Absent = Mapping[str, str | None]  # runtime -> why this machine cannot use it, or None
 
 
 class Recipe(NamedTuple):
@@ -44,13 +45,20 @@ class Plan(NamedTuple):
     """Every target by name, inputs before what is made from them; `models` in the manifests' order."""
 
     targets: Mapping[str, Target]
-    models: Mapping[str, Model]
+    models: Mapping[str, tuple[Target, ...]]
 
-    def of(self, model: str) -> list[Target]:
-        return [t for t in self.targets.values() if t.model == model]
+    def of(self, model: str) -> tuple[Target, ...]:
+        """Return the targets of one model."""
+        return self.models[model]
+
+    def ends(self, model: str) -> list[str]:
+        """Return the names of the targets nothing else is made from."""
+        used = {name for target in self.models[model] for name in target.inputs.values()}
+        return [target.name for target in self.models[model] if target.name not in used]
 
     def verdicts(self, model: str) -> list[str]:
-        return [t.name for t in self.of(model) if t.name.startswith(f"{model}:verdict.")]
+        """Return the names of the targets that hold a model's verdicts."""
+        return [t.name for t in self.models[model] if t.name.startswith(f"{model}:verdict.")]
 
 
 _HERE = "modelbuild.recipes"
@@ -73,18 +81,22 @@ ACROSS_RUNTIMES = Recipe(f"{_HERE}.verdicts:runtime")
 
 def plan(project: Project) -> Plan:
     """Lay out the targets of every model."""
-    targets = [t for model in project.models for t in _model(model)]
-    return Plan({t.name: t for t in targets}, {m.name: m for m in project.models})
+    names = {p.runtime for model in project.models for p in model.platforms.values()}
+    absent = {name: base.find(name).available() for name in names}
+    models = {model.name: tuple(_model(model, absent)) for model in project.models}
+    return Plan({t.name: t for targets in models.values() for t in targets}, models)
 
 
-def _model(model: Model) -> Iterator[Target]:
+def _model(model: Model, absent: Absent) -> Iterator[Target]:
     yield from _data(model)
     if isinstance(model.source, OnnxSource):
         yield from _from_onnx(model, model.source)
     else:
         yield from _from_torch(model)
-    yield from _platforms(model)
-    yield from _verdicts(model)
+    for platform in model.platforms.values():
+        if absent[platform.runtime] is None:
+            yield from _platform(model, platform)
+    yield from _verdicts(model, absent)
 
 
 def _data(model: Model) -> Iterator[Target]:
@@ -206,17 +218,6 @@ def _student(model: Model) -> Iterator[Target]:
         )
 
 
-def unavailable(platform: Platform) -> str | None:
-    """Return why this machine cannot convert to and run `platform`, or None."""
-    return base.find(platform.runtime).available()
-
-
-def _platforms(model: Model) -> Iterator[Target]:
-    for platform in model.platforms.values():
-        if unavailable(platform) is None:
-            yield from _platform(model, platform)
-
-
 def _platform(model: Model, platform: Platform) -> Iterator[Target]:
     runtime = base.find(platform.runtime)
     name = f"{model.name}:{platform.name}"
@@ -238,9 +239,9 @@ def _platform(model: Model, platform: Platform) -> Iterator[Target]:
     yield Target(f"{name}.run", RUN, doc, params, inputs, modules=code, tools=runtime.toolchain())
 
 
-def _verdicts(model: Model) -> Iterator[Target]:
+def _verdicts(model: Model, absent: Absent) -> Iterator[Target]:
     name, gates, shipped = model.name, model.gates, f"{model.name}:reference"
-    if model.teacher is not None:
+    if model.teacher is not None and gates.teacher is not None:
         inputs = {"reference": shipped, "outputs": f"{name}:teacher.outputs"}
         yield Target(
             f"{name}:verdict.teacher",
@@ -259,7 +260,12 @@ def _verdicts(model: Model) -> Iterator[Target]:
             inputs,
         )
     platforms = {
-        p.name: {"runtime": p.runtime, "required": p.required, "unavailable": unavailable(p)}
+        p.name: {
+            "runtime": p.runtime,
+            "required": p.required,
+            "unavailable": absent[p.runtime],
+            "tolerance": p.tolerance,
+        }
         for p in model.platforms.values()
     }
     runs = {f"run.{n}": f"{name}:{n}.run" for n, p in platforms.items() if p["unavailable"] is None}

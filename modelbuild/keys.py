@@ -10,7 +10,7 @@
 | recipe             | module:function                                                          |
 | code MODULE        | digest of the source of every project module the recipe can import       |
 | version DIST       | version of every distribution that code imports, or the recipe declares  |
-| param /a/b         | JSON of every leaf of the manifest values the recipe reads               |
+| params             | canonical JSON of the manifest values the recipe reads                   |
 | file ROLE          | digest of a project file                                                 |
 | input ROLE         | digest of an input target's output                                       |
 
@@ -43,17 +43,7 @@ def key_of(parts: Parts) -> str:
     return xxh3_128("".join(f"{label}\0{value}\0" for label, value in parts).encode()).hexdigest()
 
 
-def leaves(value: Any, at: str = "") -> Iterator[Part]:
-    """Flatten JSON to (pointer, JSON of the leaf); an empty list or object is a leaf. Indices read `/list[0]`."""
-    if isinstance(value, Mapping) and value:
-        for name in sorted(value):
-            step = name.replace("~", "~0").replace("/", "~1").replace("[", "~2").replace("\0", "~3")
-            yield from leaves(value[name], f"{at}/{step}")
-    elif isinstance(value, list | tuple) and value:
-        for index, item in enumerate(value):
-            yield from leaves(item, f"{at}[{index}]")
-    else:
-        yield at, json.dumps(value, allow_nan=False)
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 class Keys:
@@ -77,7 +67,7 @@ class Keys:
 
         Raises BuildError when a file the manifest names is gone.
         """
-        own = [(f"param {pointer}", text) for pointer, text in leaves(target.params)]
+        own = [("params", _canonical(dict(target.params)))]
         own += [(f"file {role}", self._file(target, path)) for role, path in sorted(target.files.items())]
         own += [(f"input {role}", inputs[role]) for role in sorted(inputs)]
         return (*self._code(target), *own)
@@ -125,9 +115,31 @@ class Keys:
         return self._closures.closure((target.recipe.module, *target.modules)).external
 
 
+def expanded(parts: Parts) -> Iterator[Part]:
+    """Yield parts for people: `params` as one part a leaf, such as (`param /train/steps`, `600`)."""
+    for label, value in parts:
+        if label == "params":
+            yield from ((f"param {pointer}", text) for pointer, text in _leaves(json.loads(value), ""))
+        else:
+            yield label, value
+
+
+def _leaves(value: Any, at: str) -> Iterator[Part]:
+    """Flatten JSON to (pointer, JSON of the leaf); an empty list or object is a leaf. An index reads `[0]`."""
+    if isinstance(value, dict) and value:
+        for name in value:
+            step = name.replace("~", "~0").replace("/", "~1").replace("[", "~2")
+            yield from _leaves(value[name], f"{at}/{step}")
+    elif isinstance(value, list) and value:
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{at}[{index}]")
+    else:
+        yield at, json.dumps(value)
+
+
 def differences(old: Parts, new: Parts) -> list[tuple[str, str, str]]:
     """Return (label, old value, new value) of every part that is not the same; "" where a side has none."""
-    before, after = dict(old), dict(new)
+    before, after = dict(expanded(old)), dict(expanded(new))
     labels = [*after, *(label for label in before if label not in after)]
     return [(x, before.get(x, ""), after.get(x, "")) for x in labels if before.get(x) != after.get(x)]
 

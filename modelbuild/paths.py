@@ -63,7 +63,7 @@ class Workspace(NamedTuple):
     def out(self, target: str) -> Path:
         """Return the readable copy of a target: `digits:data.train` lies in `.cache/out/digits/data.train`."""
         model, _, name = target.partition(":")
-        return self.cache / "out" / model / name
+        return Path(f"{self.root}/.cache/out/{model}/{name}")
 
     def log(self, target: str) -> Path:
         model, _, name = target.partition(":")

@@ -41,15 +41,11 @@ class _Finding:
 
 
 def problems(schema: Schema, document: Document) -> Iterator[ManifestError]:
-    """Yield everything in which the document departs from the (resolved) schema."""
-    seen = set[str]()
+    """Yield everything in which the document departs from the (resolved) schema, some of it twice."""
     for error in map(_finding, _Validator(schema).iter_errors(document.value)):
         for steps, fact, remedy in _WORDS[error.keyword](error):
             place = at(document.place, (*error.path, *steps))
-            problem = ManifestError(place, fact, remedy)
-            if str(problem) not in seen:
-                yield problem
-            seen.add(str(problem))
+            yield ManifestError(place, fact, remedy)
 
 
 def _is_whole(_: object, value: object) -> bool:
@@ -98,7 +94,7 @@ def _enum(error: _Finding) -> Words:
 
 def _required(error: _Finding) -> Words:
     # The library reports each missing key by itself and says which only in its message, so each report
-    # here lists them all; the same words twice are dropped above.
+    # here lists them all.
     for key in error.limit:
         if key not in error.value:
             about = error.schema.get("properties", {}).get(key, {}).get("description", "")
@@ -149,6 +145,7 @@ _WORDS: Mapping[str, Callable[[_Finding], Words]] = {
     "minimum": _bound("is less than"),
     "maximum": _bound("is more than"),
     "exclusiveMinimum": _bound("is not more than"),
+    "exclusiveMaximum": _bound("is not less than"),
     "minItems": _count,
     "maxItems": _count,
     "minProperties": _empty,

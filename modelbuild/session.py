@@ -76,6 +76,11 @@ class Session:
 
         return summary.collect(self.examiner, model, time.perf_counter() - self.began)
 
+    def remove_report(self, model: str) -> None:
+        """Remove the report's files."""
+        for name in REPORTS:
+            (self.at.out(model) / name).unlink(missing_ok=True)
+
     def _fingerprint(self, model: str) -> str:
         """Digest of everything a report says that can differ from run to run, times aside."""
         outcomes = [self.examiner.outcomes.get(t.name) for t in self.plan.of(model)]

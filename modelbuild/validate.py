@@ -141,9 +141,6 @@ def _gates(manifest: Manifest) -> Found:
     if "teacher" in manifest.section("gates") and "teacher" not in manifest.section():
         remedy = 'Remove this gate; "task" and "runtime" hold without a teacher.'
         yield manifest.error(("gates", "teacher"), "there is a gate against a teacher and no teacher", remedy)
-    task = manifest.section("gates", "task")
-    if task and "min" not in task and "max" not in task:
-        yield manifest.error(("gates", "task"), "the gate has no limit", 'Add "min" or "max".')
 
 
 def _batch(manifest: Manifest) -> Found:

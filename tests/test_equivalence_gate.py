@@ -132,6 +132,8 @@ def test_planted_faults_are_red(outputs: Outputs, metric: str) -> None:
 def test_two_runs_wrong_alike_are_red_and_so_are_two_apart() -> None:
     bad = changed("logits", lambda a: a + 1)
     assert red(gate({"ios": run(bad), "android": run(bad)}))
+    short = run({name: array[:-1] for name, array in TRUTH.items()})
+    assert {v.metric for v in red(gate({"ios": short, "android": short}))} == {"samples"}
     up = {name: array + np.float32(6 * NOISE) for name, array in TRUTH.items()}
     down = {name: array - np.float32(6 * NOISE) for name, array in TRUTH.items()}
     found = red(gate({"up": run(up), "down": run(down)}))
@@ -232,6 +234,17 @@ def test_flips_between_two_runs_use_the_margin_of_the_reference() -> None:
     assert (verdict.measured, verdict.ok) == (2, False)
 
 
+def test_a_pair_that_both_wavers_and_flips_is_told_by_the_reference() -> None:
+    _, reference = flipping(0, 0.5)
+    near, beyond = (reference.outputs["logits"].copy() for _ in range(2))
+    near[0, 1], beyond[0, 1] = 0.49, 0.51
+    runs = {"ios": run({"logits": beyond}), "mac": run({"logits": near})}
+    for each in (runs, {"ios": runs["mac"], "mac": runs["ios"]}):
+        verdicts = gate(each, RuntimeDemand({"max_abs": 0.4}), reference=reference)
+        (verdict,) = [v for v in verdicts if v.metric == "decision_flips" and v.against == "mac"]
+        assert verdict.measured == 1
+
+
 def test_the_task_metric_and_its_drift_are_told() -> None:
     wrong = changed("logits", lambda a: np.concatenate([-a[:5], a[5:]]))
     verdicts = {v.metric: v for v in gate({"ios": run(wrong)}) if v.output == "logits"}
@@ -265,8 +278,8 @@ def test_an_infinite_figure_is_left_to_the_words() -> None:
 def test_a_platform_with_a_demand_of_its_own() -> None:
     coarse = changed("logits", lambda a: a + np.float32(1e-3))
     own = Platform(demand=RuntimeDemand({"max_abs": 1e-2}, place="platforms/ios"))
-    platforms = {"ios": own, "android": Platform()}
-    assert passed(gate({"ios": run(coarse), "android": run()}, platforms=platforms))
+    platforms = {"ios": own, "android": Platform(), "web": Platform()}
+    assert passed(gate({"ios": run(coarse), "android": run(), "web": run()}, platforms=platforms))
     assert red(gate({"ios": run(), "android": run(coarse)}, platforms=platforms))
 
 

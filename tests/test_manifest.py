@@ -1,7 +1,6 @@
 # ruff: noqa: E501  (tables: one refusal a line)
 
 import copy
-import dataclasses
 import json
 import os
 import subprocess
@@ -109,8 +108,8 @@ def test_declares_what_the_manifest_says_and_fills_in_the_rest(root):
     android = manifest.Platform(
         "android", "manifests/x.json#/platforms/android", "", "onnxruntime", True, None, {}, options
     )
-    ios = dataclasses.replace(
-        android, name="ios", place="manifests/platforms/ios.json", options={**options, "threads": 2}
+    ios = android._replace(
+        name="ios", place="manifests/platforms/ios.json", options={**options, "threads": 2}
     )
     assert model.platforms == {"android": android, "ios": ios}
     runtime = {"tolerance": "auto", "decision_flips": 0}
@@ -162,6 +161,10 @@ REFUSALS = [
     (("/gates/runtime", {"tolerance": {}}), f"{P}#/gates/runtime/tolerance: says nothing. Give one of max_abs, max_rel, l1, rmse, sqnr_db, cosine."),
     (("/gates/runtime", {"tolerance": {"cosine": 1.5}}), f"{P}#/gates/runtime/tolerance/cosine: 1.5 is more than 1"),
     (("/gates/teacher/min", 0), f"{P}#/gates/teacher/min: 0 is not more than 0"),
+    (("/gates/teacher/metric", "agrement"), f'{P}#/gates/teacher/metric: "agrement" is not one of agreement, max_abs, rmse, l1. Did you mean "agreement"?'),
+    (("/gates/task", {"metric": "rmse"}), f'{P}#/gates/task: "max" is missing. The largest error that passes.'),
+    (("/gates/task", {"metric": "rmse", "max": 1, "min": 0.5}), f'{P}#/gates/task/min: unknown key "min". Known: max, metric, output.'),
+    (("/gates/runtime", {"tolerance": {"max_rel": 1}}), f"{P}#/gates/runtime/tolerance/max_rel: 1 is not less than 1"),
     (("/export", {"opset": 17}), f"{P}#/export/opset: 17 is less than 18"),
     (("/teacher/train/lr", 0), f"{P}#/teacher/train/lr: 0 is not more than 0"),
     (("/export", {"dynamic": {"batch": [1]}}), f"{P}#/export/dynamic/batch: [1] holds 1 values, not 2"),
@@ -182,7 +185,7 @@ REFUSALS = [
     (("/data/train", GONE), f'{P}#/data: there is a teacher and no train data. Add "train", or'),
     (("/data/evaluation", GONE), f'{P}#/data: there is no evaluation data. Add "evaluation": every gate is measured on it.'),
     (("/platforms", {}), f"{P}#/platforms: there are no platforms. Add one, such as"),
-    (("/gates/task/min", GONE), f'{P}#/gates/task: the gate has no limit. Add "min" or "max".'),
+    (("/gates/task/min", GONE), f'{P}#/gates/task: "min" is missing. The smallest share that passes.'),
     (("/data/few", {"sample": "trian", "count": 2}), f'{P}#/data/few/sample: there is no data set "trian". Did you mean "train"?'),
     # code
     (("/data/train/loader", "sklearn-digit"), f'{P}#/data/train/loader: there is no built-in data set "sklearn-digit". Did you mean "sklearn-digits"? Your own is package.module:callable.'),
@@ -347,6 +350,10 @@ def test_refuses_a_file_name_that_is_not_plain(root, name):
 @pytest.mark.parametrize("value", ["[]", "null", "3", '"x"', '{"data": [], "platforms": [], "teacher": []}'])
 def test_refuses_any_other_json(root, value):
     assert refusal(root, value).startswith(P)
+
+
+def test_what_is_no_object_is_refused_for_that_alone(root):
+    assert refusal(root, "[]") == f"{P}: [] is a list, not an object"
 
 
 JSON = st.recursive(

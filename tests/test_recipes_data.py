@@ -39,9 +39,10 @@ def test_load_keeps_the_loaders_order_of_inputs_and_takes_label_as_ground_truth(
     assert about == {"inputs": ["tokens", "mask"], "label": "label", "samples": 4}
 
 
-def test_load_stores_numbers_in_the_byte_order_of_the_machine(tmp_path: Path) -> None:
-    mask = load(tmp_path, "two_inputs").inputs["mask"]
-    assert mask.dtype == np.int32 and mask[1].tolist() == [2, 3]
+def test_numbers_are_brought_to_the_byte_order_of_the_machine(tmp_path: Path) -> None:
+    for found in (data.checked(two_inputs(), "here"), load(tmp_path, "two_inputs")):
+        mask = found.inputs["mask"]
+        assert mask.dtype.isnative and mask.dtype == np.int32 and mask[1].tolist() == [2, 3]
 
 
 def test_a_data_set_without_labels_says_so(tmp_path: Path) -> None:

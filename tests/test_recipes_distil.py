@@ -49,7 +49,7 @@ class Case:
         out = folder(self.root / "student")
         distil.distil(self.inputs, {**LINEAR, "distil": distilling, "train": train}, out)
         weights = tensors.load(out / "weights.safetensors")
-        return np.asarray(self.x @ weights["weight"].T + weights["bias"])
+        return self.x @ np.asarray(weights["weight"], np.float32).T + np.asarray(weights["bias"])
 
 
 def test_with_the_soft_loss_alone_the_student_becomes_its_teacher(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_an_output_without_a_sample_axis_is_refused() -> None:
 
 def test_the_deterministic_state_is_seeded_and_left_behind() -> None:
     torch.manual_seed(5)
-    before = torch.random.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
+    before = torch.random.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
     drawn = []
     for _ in range(2):
         with deterministic(3):
@@ -117,5 +117,5 @@ def test_the_deterministic_state_is_seeded_and_left_behind() -> None:
             drawn.append((torch.rand(1).item(), np.random.rand()))
     assert drawn[0] == drawn[1]
     assert torch.equal(before[0], torch.random.get_rng_state())
-    assert before[1] == np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
+    assert before[1] == np.random.get_state()[1].tolist()  # type: ignore[index]
     assert not torch.are_deterministic_algorithms_enabled()

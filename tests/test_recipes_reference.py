@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -15,20 +16,20 @@ from torch import Tensor, nn
 
 from modelbuild import tensors
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import data, dataset, double, network, reference, unoptimised
+from modelbuild.recipes import canonical, data, dataset, double, network, reference, unoptimised
 
 torch.set_num_threads(1)
 
 
 class Scale(nn.Module):
-    """Adds a number that float32 cannot hold beside 1, and counts in integers."""
+    """Adds a square that float32 rounds, and counts in integers."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.tensor([1e-9]))
+        self.weight = nn.Parameter(torch.tensor([0.1]))
 
     def forward(self, x: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
-        return x + self.weight, n * 2
+        return x - 1 + self.weight * self.weight, n * 2
 
 
 class OnlyFloat(nn.Module):
@@ -64,8 +65,10 @@ def test_the_torch_reference_has_three_readings(tmp_path: Path) -> None:
     assert all(set(each) == {"output_0", "output_1"} for each in found.values())
     plain, wide, moved = (found[name]["output_0"] for name in ("outputs", "outputs64", "nudged"))
     assert plain.dtype == np.float32 and wide.dtype == np.float64
-    assert (plain == 1).all() and np.allclose(wide - 1, 1e-9, rtol=1e-6)
-    assert (moved == np.nextafter(np.float32(1), np.float32(2))).all()
+    weight = np.float32(0.1)
+    assert (plain == weight * weight).all()
+    assert np.allclose(wide, np.float64(weight) ** 2, rtol=1e-14, atol=0)
+    assert np.allclose(moved - plain, 2**-23, rtol=0.02)
     assert all(each["output_1"].tolist() == [0, 2, 4, 6, 8] for each in found.values())
     told = json.loads((tmp_path / "reference.json").read_text())
     assert told == {"outputs64": True, "reason": None}
@@ -145,8 +148,9 @@ def test_the_widened_model_leaves_no_float32_behind_and_the_given_one_alone() ->
     before = given.SerializeToString()
     wide = double.widened(given)
     assert given.SerializeToString() == before
-    kinds = {each.data_type for each in double.walk(wide) if isinstance(each, TensorProto)}
+    kinds = {each.data_type for each in canonical.walk(wide) if isinstance(each, TensorProto)}
     assert TensorProto.FLOAT not in kinds and TensorProto.DOUBLE in kinds
+    onnx.checker.check_model(wide, full_check=True)  # the types at every node agree
     assert wide.graph.input[0].type.tensor_type.elem_type == TensorProto.DOUBLE
 
 
@@ -174,6 +178,13 @@ def test_inputs_of_other_names_or_types_are_refused() -> None:
 def test_an_output_without_a_sample_axis_is_refused() -> None:
     with pytest.raises(RecipeError, match=r'"y" has shape \[1\] for 2 samples'):
         unoptimised.batched(lambda feed: {"y": np.zeros(1)}, None, {"x": np.zeros((2, 1))})
+
+
+def test_the_session_is_plain_and_has_one_thread() -> None:
+    options = unoptimised._session(model("batch").SerializeToString()).get_session_options()
+    assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    assert options.intra_op_num_threads == options.inter_op_num_threads == 1
+    assert options.use_deterministic_compute
 
 
 def test_what_is_no_model_is_refused() -> None:

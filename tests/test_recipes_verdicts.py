@@ -115,6 +115,8 @@ def test_a_clean_model_is_green_from_file_to_verdict(project: Project) -> None:
     found = project.gate(runs)
     assert [v["detail"] for v in found["verdicts"] if not v["ok"]] == []
     assert found["ok"] is True
+    limited = [v for v in found["verdicts"] if v["metric"] == "max_abs"]
+    assert all("fp64" in v["detail"] and "inputs moved 1 ulp" in v["detail"] for v in limited)
     assert {(v["platform"], v["against"]) for v in found["verdicts"]} == {
         ("a", "reference"), ("b", "reference"), ("a", "b"),
     }  # fmt: skip

@@ -124,6 +124,8 @@ def test_no_evidence_is_said_once_and_with_its_remedy() -> None:
     ]
     assert findings.red(report) == []
     assert findings.outcome(report) == "fail"
+    other = platform("b", evidence="none", unavailable="no browser")
+    assert findings.unavailable(report, other) == "no browser"
 
 
 def test_red_without_evidence_stays_red_where_no_platform_says_it() -> None:

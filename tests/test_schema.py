@@ -9,6 +9,8 @@ from referencing import Registry, Resource
 
 from modelbuild import schema_errors, schemas
 from modelbuild.declare import Document
+from modelbuild.equivalence import demand
+from modelbuild.errors import ManifestError
 from modelbuild.limits import LIMITS
 from modelbuild.recipes.training import Budget
 from modelbuild.runtimes import base, onnxruntime
@@ -131,6 +133,36 @@ def test_training_takes_exactly_what_the_schema_lets_through():
     assert Budget.of(schemas.filled(train, {}), "x").steps == train["properties"]["steps"]["default"]
 
 
+@pytest.mark.parametrize("gate", ["teacher", "task"])
+def test_a_quality_gate_is_demanded_as_the_schema_lets_it_through(gate):
+    schema = schemas.resolved(schemas.MODEL)["properties"]["gates"]["properties"][gate]
+    metrics = schema["properties"]["metric"]["enum"]
+    assert metrics == [demand.SHARES[gate], *demand.ERRORS]
+    for metric in metrics:
+        for limit in ("min", "max"):
+            asked = {"metric": metric, limit: 0.5, "output": "y"}
+            refused = list(schema_errors.problems(schema, Document("x", asked)))
+            assert bool(refused) == (limit != ("min" if metric == metrics[0] else "max"))
+            if not refused:
+                assert demand.quality(asked, gate).limit == 0.5
+
+
+def test_a_tolerance_is_demanded_as_the_schema_lets_it_through():
+    schema = schemas.resolved(schemas.MODEL)["properties"]["gates"]["properties"]["runtime"]
+    metrics = schema["properties"]["tolerance"]["then"]["properties"]
+    assert set(metrics) == {*demand.CEILINGS, *demand.FLOORS}
+    assert demand.runtime(schemas.filled(schema, {})) == demand.RuntimeDemand()
+    for metric in metrics:
+        for limit in (-1, 0, 0.5, 1, 1.5, 40):
+            gate = {"tolerance": {metric: limit}}
+            try:
+                demand.runtime(gate)
+            except ManifestError:
+                assert list(schema_errors.problems(schema, Document("x", gate))), gate
+            else:
+                assert not list(schema_errors.problems(schema, Document("x", gate))), gate
+
+
 def test_the_limit_on_names_stands_in_the_schema_too():
     assert schemas.resolved(schemas.MODEL)["properties"]["model"]["maxLength"] == LIMITS.model_name_chars
 
@@ -168,9 +200,12 @@ def test_filling_in_leaves_the_given_value_as_it_is():
     assert given == kept
     assert full["gates"]["runtime"] == {"tolerance": "auto", "decision_flips": 0}
     assert full["export"] == {"opset": 18, "dynamic": {}}
-    full["export"]["opset"] = 19
-    full["gates"]["runtime"]["decision_flips"] = 7
+    fresh = schemas.filled(schemas.resolved(schemas.MODEL), {"model": "m"})
+    fresh["export"]["dynamic"]["batch"].append(7)
+    fresh["export"]["opset"] = 19
+    fresh["gates"]["runtime"]["decision_flips"] = 7
     again = schemas.filled(schemas.resolved(schemas.MODEL), {"model": "m"})
+    assert again["export"]["dynamic"] == {"batch": [1, 64]}
     assert (again["export"]["opset"], again["gates"]["runtime"]["decision_flips"]) == (18, 0)
 
 

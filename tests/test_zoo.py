@@ -37,7 +37,7 @@ def test_parts_are_disjoint_complete_and_stratified(module: object, share: float
     assert sorted(rows) == sorted(each.tobytes() for each in everything[name])
     assert len(test["label"]) / len(everything["label"]) == pytest.approx(share, abs=0.01)
     shares = [np.bincount(part["label"]) / len(part["label"]) for part in (train, test)]
-    assert np.allclose(*shares, atol=0.02)
+    assert np.allclose(shares[0], shares[1], atol=0.02)
     assert np.array_equal(load("test", seed=0)[name], test[name])
     assert not np.array_equal(load("test", seed=1)[name], test[name])
 

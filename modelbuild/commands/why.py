@@ -6,7 +6,7 @@ from typing import Any
 
 from modelbuild.commands.base import ProjectCommand, chosen
 from modelbuild.errors import CommandError
-from modelbuild.keys import differences
+from modelbuild.keys import differences, expanded
 from modelbuild.session import Session
 
 
@@ -34,6 +34,6 @@ class Why(ProjectCommand):
         told = {label for label, _, _ in changed}
         for label, old, new in changed:
             self.say(f"* {label}: {old or 'none'} -> {new or 'none'}")
-        for label, value in parts:
+        for label, value in expanded(parts):
             if label not in told:
                 self.say(f"  {label}: {value}")

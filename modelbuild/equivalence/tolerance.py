@@ -104,7 +104,7 @@ def auto(name: str, reference: Reference) -> tuple[dict[str, float], str]:
         ),
     }
     shown = ", ".join(f"{kind} {found.largest:.3g}" for kind, found in floors.items())
-    return limits, f"{FACTOR} x noise floor ({shown}), at least {ULPS} ulp"
+    return limits, f"{FACTOR} x noise floor (in max_abs: {shown}), at least {ULPS} ulp"
 
 
 def noise(name: str, reference: Reference) -> Iterator[tuple[str, Sums]]:

@@ -115,7 +115,7 @@ def _platform_cells(report: Report, row: PlatformRow) -> tuple[str, ...]:
     required = "yes" if row.required else "no"
     return (
         f"<b>{safe(row.name)}</b>{note(reason)}",
-        safe(row.runtime),
+        safe(row.runtime, 60),
         evidence,
         _tally(report, row),
         required,

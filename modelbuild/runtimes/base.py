@@ -12,6 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -82,6 +83,7 @@ class Inspectable(Protocol):
         """The values called `names` inside the artefact, for every sample of `inputs`."""
 
 
+@cache
 def find(name: str) -> Runtime:
     """The runtime called `name`; one that ships here wins over an entry point of the same name.
 
@@ -101,6 +103,7 @@ def known() -> tuple[str, ...]:
     return tuple(sorted({*builtin(), *(entry.name for entry in _entry_points())}))
 
 
+@cache
 def builtin() -> tuple[str, ...]:
     """The names of the runtimes in this folder, sorted; none of them is imported."""
     found = pkgutil.iter_modules([str(Path(__file__).parent)])

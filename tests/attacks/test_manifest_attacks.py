@@ -55,6 +55,7 @@ def test_deep_nesting(root, opening, count):
         '"' * LIMITS.manifest_bytes,
         '"' + '\\"' * (LIMITS.manifest_bytes // 2 - 1),
         "[" * 30 + '"' + "\\" * 900_000,
+        "[]," * 30 + '"' + '\\"' * 400_000,
     ],
 )
 def test_text_made_to_backtrack(root, text):
@@ -84,6 +85,7 @@ def test_a_key_that_an_editor_shows_first_and_the_parser_reads_last(root):
 def test_forty_thousand_unknown_keys(root):
     lines = refusal(root, {**SOURCE, **{f"key{i}": 0 for i in range(40_000)}}).splitlines()
     assert len(lines) == 12
+    assert lines[-1] == "  and 1 more"  # no more were even looked for
 
 
 def test_thousands_of_samples_in_one_circle(root):
@@ -152,7 +154,7 @@ def test_pipes_and_devices(root):
     ["os:system", "subprocess:run", "builtins:eval", "posix:system", "os.path:join", "importlib:import_module",
      "__main__:x", "sys:exit", "evil:load", "..evil:load", ".evil:load", "../evil.py:load", "/tmp/evil:load",
      "mine.data:load()", "mine.data:load; import os", "mine.data:load\n", "mine:__import__('os')", "os.system",
-     "os:system:x", "a..b:c", ":", "", "x:", ":x", "\u043es:system", "a.b:c" + "c" * 300, "lambda: 1", "."],
+     "os:system:x", "a..b:c", ":", "", "x:", ":x", "\u043es:system", "a" * 50_000 + ":x", "lambda: 1", "."],
 )  # fmt: skip
 def test_code_that_a_manifest_may_not_name(root, loader):
     before = set(sys.modules)
@@ -163,6 +165,27 @@ def test_code_that_a_manifest_may_not_name(root, loader):
         sys.modules
     )
     assert "evil" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "loader", ["mine:load()", "mine:load\n", "mine:load; x", "mine:load.x", " mine:load"]
+)
+def test_more_than_a_name_after_a_name_that_is_good(root, loader):
+    (root / "mine.py").write_text("def load(): ...")
+    text = refusal(root, {**SOURCE, "data": {"evaluation": {"loader": loader}}})
+    assert "is not of the form package.module:callable" in text
+
+
+@pytest.mark.parametrize("loader", ["__main__:main", "builtins:eval", "posix:system", "os.path:join"])
+def test_what_python_itself_holds(root, loader):
+    text = refusal(root, {**SOURCE, "data": {"evaluation": {"loader": loader}}})
+    assert "is part of Python itself" in text
+
+
+def test_a_folder_without_code(root, monkeypatch):
+    monkeypatch.setattr("modelbuild.modules.locate", lambda root, dotted: root / "models")
+    text = refusal(root, {**SOURCE, "data": {"evaluation": {"loader": "models:load"}}})
+    assert text.endswith('"models" is a folder, not a module. Name a module in it: models.module:load.')
 
 
 def test_a_decoy_of_a_standard_module_in_the_project(root):

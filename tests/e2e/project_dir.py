@@ -15,6 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from modelbuild.paths import Workspace
+from modelbuild.store import Record, Store
+
+# The script, where there is one: unlike `-m` it does not put the working folder on the import path.
+_SCRIPT = Path(sys.executable).with_name("doit")
+DOIT = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "doit"]
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 60.0  # seconds after which a command that does not end is taken to hang
 
@@ -71,7 +77,9 @@ ALL = frozenset(
         "verdict.task", "verdict.runtime",
     )
 )  # fmt: skip
-_LINE = re.compile(r"^(?P<name>[a-z0-9_-]+:\S+) +(?P<state>built|restored|up to date|failed|red)\b(?P<rest>.*)$")
+_LINE = re.compile(
+    r"^(?P<name>[a-z0-9_-]+:\S+) +(?P<state>built|restored|up to date|failed|red)\b(?P<rest>.*)$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +142,7 @@ class ProjectDir:
     def start(self, *args: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start `doit ARGS` in a process group of its own, as a shell would."""
         return subprocess.Popen(
-            [sys.executable, "-m", "doit", *args],
+            [*DOIT, *args],
             cwd=self.root,
             env=self.environment(env),
             stdin=subprocess.DEVNULL,
@@ -201,16 +209,15 @@ class ProjectDir:
     def objects(self) -> list[Path]:
         return sorted(self.path(".cache/objects").glob("*/*"))
 
-    def record_of(self, target: str) -> dict[str, Any]:
-        """Return the newest action record of a target as its file says."""
-        found = [(p.stat().st_mtime_ns, p.read_text().splitlines()[1]) for p in self.records()]
-        bodies = [json.loads(body) for _, body in sorted(found)]
-        body: dict[str, Any] = [b for b in bodies if b["target"] == target][-1]
-        return body
+    def record_of(self, target: str) -> Record:
+        """Return the newest action record of a target."""
+        store = Store(Workspace(self.root), self.root / ".cache" / "tmp" / "test")
+        found = [(path.stat().st_mtime_ns, store.record(key)) for path, key in store.records()]
+        mine = [(used, record) for used, record in found if record is not None and record.target == target]
+        return max(mine, key=lambda pair: pair[0])[1]
 
     def object_of(self, target: str, file: str) -> Path:
-        entries = self.record_of(target)["tree"]["entries"]
-        digest = next(e["digest"] for e in entries if e["path"] == file)
+        digest = next(e.digest for e in self.record_of(target).tree.entries if e.path == file)
         return self.path(".cache/objects") / digest[:2] / digest[2:]
 
     # -- editing

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from project_dir import ALL, DATA_TARGET, MANIFEST, ProjectDir, flipped, overwrite
 
+import modelbuild
+
 
 def test_a_first_build_builds_all_and_a_second_builds_nothing(fresh: ProjectDir) -> None:
     first = fresh.doit()
@@ -96,7 +98,17 @@ def _file_for_folder(path: Path) -> None:
     path.parent.write_text("a file")
 
 
-DAMAGE = [_overwrite, _truncate, _delete, _link, _link_to_the_same, _folder, _extra, _no_folder, _file_for_folder]
+DAMAGE = [
+    _overwrite,
+    _truncate,
+    _delete,
+    _link,
+    _link_to_the_same,
+    _folder,
+    _extra,
+    _no_folder,
+    _file_for_folder,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -130,16 +142,17 @@ def test_an_object_lost_from_the_store_does_not_stop_what_needs_it(project: Proj
     result = project.doit()
     assert result.code == 0, result.text
     assert result.of("built") == {"tiny:watch", "tiny:watch.run", "tiny:verdict.runtime"}
-    assert project.out("tiny:watch", "model.onnx").read_bytes() == project.out(
-        "tiny:onnx", "model.onnx"
-    ).read_bytes()
+    assert (
+        project.out("tiny:watch", "model.onnx").read_bytes()
+        == project.out("tiny:onnx", "model.onnx").read_bytes()
+    )
 
 
 @pytest.mark.parametrize("target", sorted(ALL))
 def test_copy_and_objects_both_lost_builds_that_target_again(project: ProjectDir, target: str) -> None:
     before = project.contents()
-    for entry in project.record_of(target)["tree"]["entries"]:
-        project.object_of(target, entry["path"]).unlink()
+    for entry in project.record_of(target).tree.entries:
+        project.object_of(target, entry.path).unlink()
     shutil.rmtree(project.out(target))
     result = project.doit()
     assert result.code == 0, result.text
@@ -152,7 +165,8 @@ def test_a_lost_store_builds_all_that_is_needed(project: ProjectDir) -> None:
     shutil.rmtree(project.path(".cache/objects"))
     shutil.rmtree(project.path(".cache/out"))
     assert project.doit().code == 0
-    assert project.executed() == ALL
+    # Equal contents lie in the store once: what is brought back for one platform serves the other.
+    assert ALL - {"tiny:browser", "tiny:browser.run"} <= project.executed()
     assert project.contents() == before
 
 
@@ -165,6 +179,8 @@ def test_whatever_is_lost_but_one_folder_the_result_is_right(project: ProjectDir
     result = project.doit()
     assert result.code == 0, result.text
     assert project.contents() == before
+    assert project.report()["ok"] is True
+    assert project.doit().of("up to date") == ALL
 
 
 # -- inputs that change
@@ -260,8 +276,7 @@ def test_going_back_to_an_earlier_state_runs_nothing(project: ProjectDir) -> Non
 
 def test_the_source_of_a_recipe_is_part_of_its_targets(project: ProjectDir, tmp_path: Path) -> None:
     package = tmp_path / "lib" / "modelbuild"
-    here = Path(__import__("modelbuild").__file__).parent
-    shutil.copytree(here, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(modelbuild.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     lib = {"PYTHONPATH": os.pathsep.join([str(package.parent), os.environ.get("PYTHONPATH", "")])}
     assert project.doit(env=lib).of("up to date") == ALL
     with (package / "recipes" / "platform.py").open("a") as source:

@@ -1,0 +1,98 @@
+"""doit's reporter: hands what happens to the view, and ends the run with the lines that count."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, ClassVar, TextIO
+
+from doit.exceptions import BaseFail, UnmetDependency
+
+from modelbuild.progress import Sink
+from modelbuild.session import Session
+from modelbuild.view import View, totals
+
+
+class Reporter:
+    """One line a target, live progress on a terminal, and last what is red or what ships."""
+
+    desc = "one line a target, live progress on a terminal"
+    session: ClassVar[Session]
+    view: ClassVar[View | None] = None
+
+    def __init__(self, outstream: TextIO, options: dict[str, Any]) -> None:
+        self.began = time.perf_counter()
+        self.shown = Reporter.view = View(outstream, list(self.session.plan.targets))
+        self.failures: list[tuple[str, BaseFail]] = []
+        self.closing: list[str] = []
+
+    @staticmethod
+    def sink(name: str) -> Sink:
+        """Return where the progress of `name` goes: nowhere when another reporter was chosen."""
+        view = Reporter.view
+        if view is None:
+            return lambda done, total, values: None
+        return lambda done, total, values: view.step(name, done, total, values)
+
+    def initialize(self, tasks: Any, selected_tasks: Any) -> None:
+        """Nothing to prepare."""
+
+    def get_status(self, task: Any) -> None:
+        """Doit looks whether the task is up to date."""
+
+    def execute_task(self, task: Any) -> None:
+        """Doit starts the task."""
+        if task.name in self.session.plan.targets:
+            self.shown.start(task.name)
+
+    def skip_uptodate(self, task: Any) -> None:
+        """Doit found the task up to date."""
+        self._show(task.name)
+
+    def skip_ignore(self, task: Any) -> None:
+        """Doit was told to ignore the task (`doit ignore`)."""
+        self.shown.line(task.name, "ignored")
+
+    def add_success(self, task: Any) -> None:
+        """Doit ran the task, and it went well."""
+        self._show(task.name)
+        self.closing += task.values.get("lines", [])
+
+    def add_failure(self, task: Any, fail: BaseFail) -> None:
+        """Doit ran the task, and it failed."""
+        if not self._show(task.name) and not isinstance(fail, UnmetDependency):
+            self.shown.line(task.name, "red" if task.name.endswith(":gate") else "failed")
+        self.failures.append((task.name, fail))
+
+    def _show(self, name: str) -> bool:
+        outcome = self.session.examiner.outcomes.get(name)
+        if outcome is not None:
+            self.shown.done(outcome)
+        return outcome is not None
+
+    def cleanup_error(self, exception: BaseFail) -> None:
+        """Doit could not tear a task down."""
+        self.shown.say(exception.get_msg())
+
+    def runtime_error(self, msg: str) -> None:
+        """Doit itself gave up."""
+        self.shown.say(msg)
+
+    def teardown_task(self, task: Any) -> None:
+        """Doit tears the task down."""
+
+    def complete_run(self) -> None:
+        """Say the last lines; the model of a failed target gets its report all the same."""
+        self.shown.close()
+        outcomes = self.session.examiner.outcomes
+        self.shown.say(totals(list(outcomes.values()), time.perf_counter() - self.began))
+        for model in sorted({name.partition(":")[0] for name, _ in self.failures if name in outcomes}):
+            self.session.write_report(model)
+        for line in self.closing:
+            self.shown.say(line)
+        for name, fail in self.failures:
+            if not isinstance(fail, UnmetDependency):
+                self.shown.say(
+                    fail.message if name.partition(":")[0] in fail.message else f"{name}: {fail.message}"
+                )
+        Reporter.view = None
+        self.session.close()

@@ -1,0 +1,110 @@
+"""Projects to measure: as many targets as asked for, built without running their recipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from modelbuild.job import Job
+from modelbuild.progress import Sink
+from modelbuild.session import Session
+
+REPO = Path(__file__).parents[2]
+PER_MODEL = 25  # data, onnx, reference, ten platforms of two targets each, one verdict, the report
+
+VERDICT = {
+    "target": "m",
+    "platform": "p0",
+    "version": "",
+    "backend": "",
+    "against": "reference",
+    "output": "o",
+    "metric": "max_abs",
+    "measured": 0.0,
+    "limit": 1.0,
+    "ok": True,
+    "evidence": "executed",
+    "detail": "",
+}
+
+DODO = """
+import shutil
+DOIT_CONFIG = {{"backend": "sqlite3", "dep_file": ".cache/doit.db", "verbosity": 2}}
+def task_models():
+    for model in range({models}):
+        for name in range({each}):
+            source, copy = f"in/{{name}}.txt", f"out/m{{model}}/{{name}}.txt"
+            yield {{
+                "basename": f"m{{model}}", "name": str(name), "file_dep": [source], "targets": [copy],
+                "actions": [(shutil.copyfile, (source, copy))],
+            }}
+"""
+
+
+class TrivialExecutor:
+    """Writes a small file where a recipe would have worked."""
+
+    def run(self, job: Job, sink: Sink) -> float:
+        text = json.dumps({"ok": True, "verdicts": [VERDICT], "job": job.function, "evidence": "executed"})
+        names = {"verdicts": "verdicts.json", "platform": "run.json"}
+        module = job.function.partition(":")[0].rpartition(".")[2]
+        (Path(job.out) / names.get(module, "data.json")).write_text(text)
+        return 0.0
+
+    def close(self) -> None:
+        pass
+
+
+def generated(folder: Path, targets: int) -> Path:
+    """Write a project of about `targets` targets, all of them built."""
+    folder.mkdir(parents=True)
+    shutil.copy(REPO / "dodo.py", folder)
+    (folder / "manifests").mkdir()
+    (folder / "loading.py").write_text("def load():\n    return {}\n")
+    (folder / "model.onnx").write_bytes(b"not read by the trivial executor")
+    for number in range(max(1, targets // PER_MODEL)):
+        manifest = {
+            "model": f"m{number}",
+            "source": {"onnx": "model.onnx"},
+            "data": {"evaluation": {"loader": "loading:load"}},
+            "platforms": {f"p{n}": {"runtime": "onnxruntime"} for n in range(10)},
+            "gates": {"runtime": {"tolerance": "auto"}},
+        }
+        (folder / "manifests" / f"m{number}.json").write_text(json.dumps(manifest))
+    _build(folder)
+    return folder
+
+
+def _build(folder: Path) -> None:
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    session = Session(folder)
+    session.builder.executor = TrivialExecutor()
+    for name in session.plan.targets:
+        session.builder.build(name, lambda *_: None)
+    session.close()
+    sys.path.remove(str(folder))
+
+
+def plain(folder: Path, targets: int) -> Path:
+    """Write a project of as many trivial doit tasks: each copies one file, and doit itself checks both ends."""
+    (folder / ".cache").mkdir(parents=True)
+    models, each = (max(1, targets // PER_MODEL), PER_MODEL) if targets >= PER_MODEL * 2 else (1, targets)
+    (folder / "in").mkdir()
+    for name in range(each):
+        (folder / "in" / f"{name}.txt").write_text(str(name))
+    for model in range(models):
+        (folder / "out" / f"m{model}").mkdir(parents=True)
+    (folder / "dodo.py").write_text(DODO.format(models=models, each=each))
+    return folder
+
+
+def doit(folder: Path, *args: str) -> None:
+    """Run doit there; byte code is cached, as on a user's machine."""
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-m", "doit", *args]
+    subprocess.run(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, check=False)
