@@ -265,6 +265,7 @@ def _verdicts(model: Model, absent: Absent) -> Iterator[Target]:
             "required": p.required,
             "unavailable": absent[p.runtime],
             "tolerance": p.tolerance,
+            "budgets": p.budgets,
         }
         for p in model.platforms.values()
     }

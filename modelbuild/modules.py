@@ -29,17 +29,15 @@ def locate(root: Path, dotted: str) -> Path:
     """
     if not all(part.isidentifier() for part in dotted.split(".")):
         raise LookupError(f'"{dotted}" is not a module name')
-    finder = Finder(root)
-    found = finder.find(dotted)
-    if found is not None:
-        return _inside(root, dotted, found)
     top = dotted.partition(".")[0]
     if top in sys.stdlib_module_names:
         words = (
             "is part of Python itself; a manifest names callables of the project and of installed packages"
         )
         raise LookupError(f'"{top}" {words}')
-    return _installed(finder, dotted, top)
+    finder = Finder(root)
+    found = finder.find(dotted)
+    return _inside(root, dotted, found) if found is not None else _installed(finder, dotted, top)
 
 
 def _inside(root: Path, dotted: str, path: Path) -> Path:

@@ -62,19 +62,11 @@ class LiveProgress:
 
     def __init__(self, out: TextIO) -> None:
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),
@@ -88,7 +80,9 @@ class LiveProgress:
 
     def step(self, name: str, done: int, total: int, values: dict[str, float]) -> None:
         if name in self._ids:
-            self._bars.update(self._ids[name], completed=done, total=total, figures=figures(values))
+            self._bars.update(
+                self._ids[name], completed=done, total=total, figures=f"{done}/{total}{figures(values)}"
+            )
 
     def stop(self, name: str) -> None:
         if name in self._ids:

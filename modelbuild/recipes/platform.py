@@ -40,6 +40,7 @@ def run(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) ->
         "backend": done.backend,
         "evidence": done.evidence,
         "samples": described["samples"],
+        "bytes": sum(path.stat().st_size for path in inputs["artifact"].rglob("*") if path.is_file()),
     }
     if done.placement:
         record["placement"] = dict(done.placement)

@@ -6,15 +6,16 @@ A red gate is a result and is written like a green one; only a gate that cannot 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from modelbuild import tensors
-from modelbuild.equivalence import demand, verdict
+from modelbuild.equivalence import budget, demand, verdict
 from modelbuild.equivalence.gate import RANK, Evaluation, Platform, runtime_gate
 from modelbuild.equivalence.quality import task_gate, teacher_gate
 from modelbuild.equivalence.tolerance import Reference
+from modelbuild.equivalence.verdict import Verdict
 from modelbuild.errors import RecipeError
 from modelbuild.runtimes.base import Run
 
@@ -60,7 +61,15 @@ def runtime(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path
         runs,
         asked,
     )
-    verdict.write(out_dir / "verdicts.json", found)
+    verdict.write(out_dir / "verdicts.json", [*found, *_budgets(inputs, params)])
+
+
+def _budgets(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> Iterator[Verdict]:
+    for name, platform in params["platforms"].items():
+        if f"{RUN_ROLE}{name}" in inputs:
+            record = json.loads((inputs[f"{RUN_ROLE}{name}"] / "run.json").read_text())
+            target = f"{params['model']}:{name}"
+            yield from budget.verdicts(target, name, record, platform.get("budgets", {}))
 
 
 def _own(gate: Mapping[str, Any], name: str, platform: Mapping[str, Any]) -> demand.RuntimeDemand | None:

@@ -29,7 +29,7 @@ def onnx_model() -> bytes:
 @pytest.fixture
 def fresh(tmp_path: Path, onnx_model: bytes) -> ProjectDir:
     """A project that was never built."""
-    return ProjectDir.create(tmp_path / "project", onnx_model)
+    return ProjectDir.create(tmp_path / "fresh", onnx_model)
 
 
 @pytest.fixture(scope="session")

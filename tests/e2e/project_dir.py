@@ -30,11 +30,13 @@ import numpy as np
 from shop.sizes import SAMPLES
 
 
-def load(scale=1.0):
+def load(scale=1.0, wrong=0):
     rng = np.random.default_rng(3)
     x = (rng.standard_normal((SAMPLES, 4)) * scale).astype(np.float32)
     weight = np.arange(12, dtype=np.float32).reshape(4, 3) % 5
-    return {"x": x, "label": (x @ weight).argmax(1).astype(np.int64)}
+    label = (x @ weight).argmax(1).astype(np.int64)
+    label[:wrong] = (label[:wrong] + 1) % 3
+    return {"x": x, "label": label}
 """
 
 SLOW = """\

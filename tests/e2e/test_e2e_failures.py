@@ -55,23 +55,23 @@ def _clean(result: Result) -> None:
 # -- gates
 
 
-def _no_better(manifest: dict[str, Any]) -> None:
-    """Ask for what the model cannot be: wrong half of the time."""
-    manifest["gates"]["task"] = {"metric": "accuracy", "max": 0.5}
+def _wrong(manifest: dict[str, Any]) -> None:
+    """Label half of the data wrongly: the model is then right on the other half alone."""
+    manifest["data"]["evaluation"]["args"] = {"wrong": 12}
 
 
 @pytest.mark.parametrize("run", ["first", "later"])
 def test_a_red_gate_fails_the_build_and_still_reports(fresh: ProjectDir, run: str) -> None:
     if run == "later":
         fresh.doit()
-    fresh.manifest(_no_better)
+    fresh.manifest(_wrong)
     result = fresh.doit()
     assert result.code == 1, result.text
     _clean(result)
     assert set(result.states) == ALL | {"tiny:gate"}
     assert result.states["tiny:gate"] == "red"
     last = result.out.splitlines()[-6:]
-    assert any("accuracy" in line and "0.5" in line for line in last), last
+    assert any("accuracy" in line and "0.5" in line and "0.9" in line for line in last), last
     assert "report.html" in last[-1] or "doit " in last[-1], last
     assert fresh.report()["ok"] is False
     assert fresh.out("tiny", "report.html").exists()
@@ -86,9 +86,9 @@ def test_a_red_gate_fails_the_build_and_still_reports(fresh: ProjectDir, run: st
 
 
 def test_a_gate_that_turns_green_again_passes(project: ProjectDir) -> None:
-    project.manifest(_no_better)
+    project.manifest(_wrong)
     assert project.doit().code == 1
-    project.manifest(lambda m: m["gates"].update(task={"metric": "accuracy", "min": 0.9}))
+    project.manifest(lambda m: m["data"]["evaluation"].pop("args"))
     result = project.doit()
     assert result.code == 0, result.text
     assert project.executed() == set()
@@ -97,7 +97,7 @@ def test_a_gate_that_turns_green_again_passes(project: ProjectDir) -> None:
 
 
 def test_a_verdict_changed_by_hand_is_not_believed(project: ProjectDir) -> None:
-    project.manifest(_no_better)
+    project.manifest(_wrong)
     project.doit()
     path = project.out("tiny:verdict.task", "verdicts.json")
     assert '"ok": false' in path.read_text()
@@ -185,7 +185,7 @@ def test_a_job_that_failed_leaves_nothing_recorded(project: ProjectDir) -> None:
 def test_a_recipe_may_not_leave_links(project: ProjectDir) -> None:
     """What cannot travel through the store is refused when it is made."""
     project.write("shop/data.py", project.path("shop/data.py").read_text().replace(
-        "def load(scale=1.0):",
+        "def load(scale=1.0, wrong=0):",
         "def load(scale=1.0):\n    import inspect, os\n"
         "    out = next(f.frame.f_locals['out_dir'] for f in inspect.stack() if 'out_dir' in f.frame.f_locals)\n"
         "    os.symlink('/etc/hostname', out / 'link')",
@@ -193,31 +193,6 @@ def test_a_recipe_may_not_leave_links(project: ProjectDir) -> None:
     result = project.doit()
     assert result.code == 1, result.text
     assert "link is neither a regular file nor a folder" in result.out
-
-
-def test_a_recipe_may_not_change_its_inputs(project: ProjectDir) -> None:
-    """The test's stand-in for a careless runtime: it writes to the copy of the artefact it was given."""
-    project.write("shop/__init__.py", "")
-    project.write("spy/sitecustomize.py", (
-        "import sys\n\n\nclass Finder:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'modelbuild.runtimes.onnxruntime' and 'modelbuild.zygote' in sys.modules:\n"
-        "            sys.meta_path.remove(self)\n"
-        "            import modelbuild.runtimes.onnxruntime as runtime\n"
-        "            before = runtime.OnnxRuntime.run\n\n"
-        "            def run(self, artifact, inputs, params):\n"
-        "                (artifact / 'io.json').chmod(0o644)\n"
-        "                (artifact / 'io.json').write_text('changed')\n"
-        "                return before(self, artifact, inputs, params)\n\n"
-        "            runtime.OnnxRuntime.run = run\n\n\n"
-        "sys.meta_path.insert(0, Finder())\n"
-    ))  # fmt: skip
-    paths = os.pathsep.join([str(project.path("spy")), os.environ.get("PYTHONPATH", "")])
-    project.manifest(lambda m: m["platforms"]["phone"].update(threads=2))
-    result = project.doit("tiny:phone.run", env={"PYTHONPATH": paths})
-    assert result.code == 1, result.text
-    assert "its recipe changed its input artifact/io.json" in result.out
-    assert project.doit().code == 0
 
 
 # -- manifests
@@ -269,8 +244,7 @@ def test_no_manifest_at_all_says_what_to_write(fresh: ProjectDir) -> None:
 # -- a disk that refuses, and death at any step
 
 
-@pytest.mark.parametrize("kind", ["ENOSPC", "EROFS", "EIO"])
-@pytest.mark.parametrize("at", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+@pytest.mark.parametrize(("kind", "at"), [("EROFS", 1), ("EIO", 2), *(("ENOSPC", at) for at in range(1, 11))])
 def test_a_disk_that_refuses_is_said_in_words_and_nothing_half_is_kept(
     project: ProjectDir, kind: str, at: int
 ) -> None:
