@@ -11,10 +11,10 @@ import atexit
 import gc
 import inspect
 import shutil
-import sqlite3
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TextIO
 
 from doit.action import BaseAction
@@ -22,12 +22,13 @@ from doit.exceptions import BaseFail, InvalidDodoFile, TaskError, TaskFailed
 
 from modelbuild.doit_reporter import Reporter
 from modelbuild.errors import BuildError, ModelbuildError
+from modelbuild.paths import Workspace
 from modelbuild.session import Session
 
 _session: Session | None = None
 
 # A plan is many small objects that all live to the end: looking for garbage among them costs a no-op a quarter.
-gc.set_threshold(100_000, 50, 50)
+gc.set_threshold(1_000_000, 50, 50)
 
 
 def current() -> Session:
@@ -43,19 +44,26 @@ def current() -> Session:
 
 
 class Step(BaseAction):  # type: ignore[misc]  # doit is untyped
-    """What one task does: subclasses say whether it is up to date, how it runs, and what cleaning removes."""
+    """What one task does: subclasses say whether it is up to date, how it runs, and what cleaning removes.
 
+    A step is doit's action, and as a callable doit's question whether it is up to date, whose `repr` is the reason
+    that `doit info` shows. One object for both, because a project may have ten thousand.
+    """
+
+    __signature__ = inspect.Signature()  # doit inspects what it calls, every time; this saves it the work
     doc = ""
+    task: Any = None
+    out = err = result = None
+    values: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, session: Session, name: str) -> None:
-        self.session, self.name = session, name
-        self.model = name.partition(":")[0]
-        self.task: Any = None
-        self.out = self.err = self.result = None
-        self.values: dict[str, Any] = {}
+    def __init__(self, session: Session, name: str, model: str) -> None:
+        self.session, self.name, self.model = session, name, model
 
-    def __str__(self) -> str:
-        return f"{type(self).__name__.lower()} {self.name}"
+    def __call__(self) -> bool:
+        return self.up_to_date()
+
+    def __repr__(self) -> str:
+        return self.why() or f"{type(self).__name__.lower()} {self.name}"
 
     def execute(self, out: TextIO | None = None, err: TextIO | None = None) -> BaseFail | None:
         """Run; what goes wrong becomes doit's failure (exit code 1) or error (2)."""
@@ -140,84 +148,35 @@ class Gate(Step):
         return None
 
 
-class UpToDate:
-    """doit's question whether a step is up to date; `doit info` shows the reason through `repr`."""
-
-    __signature__ = inspect.Signature()  # doit inspects every callable; this saves it the work
-
-    def __init__(self, step: Step) -> None:
-        self.step = step
-
-    def __call__(self) -> bool:
-        return self.step.up_to_date()
-
-    def __repr__(self) -> str:
-        return self.step.why()
-
-
-class Clean(BaseAction):  # type: ignore[misc]  # doit is untyped
-    """doit's order to clean a step."""
-
-    def __init__(self, step: Step) -> None:
-        self.step = step
-
-    def __str__(self) -> str:
-        return "remove the copy in .cache/out"
-
-    def execute(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
-        self.step.clean()
-
-
 def generate() -> Iterator[dict[str, Any]]:
     """Yield every target of every model as a doit task, then each model's report and gate."""
     session = current()
     for model, targets in session.plan.models.items():
         for target in targets:
             after = [*dict.fromkeys(target.inputs.values())]
-            yield _task(Build(session, target.name), target.doc, after)
-        yield _task(Report(session, f"{model}:report"), Report.doc, session.plan.ends(model))
-        yield _task(Gate(session, f"{model}:gate"), Gate.doc, [f"{model}:report"])
+            yield _task(Build(session, target.name, model), target.doc, after)
+        yield _task(Report(session, f"{model}:report", model), Report.doc, session.plan.ends(model))
+        yield _task(Gate(session, f"{model}:gate", model), Gate.doc, [f"{model}:report"])
 
 
 def _task(step: Step, doc: str, after: list[str]) -> dict[str, Any]:
+    name = step.name[len(step.model) + 1 :]
     return {
         "basename": step.model,
-        "name": step.name.partition(":")[2],
+        "name": name,
         "doc": doc,
         "actions": [step],
-        "uptodate": [UpToDate(step)],
+        "uptodate": [step],
         "task_dep": after,
-        "clean": [Clean(step)],
     }
 
 
 def configure(root: Path) -> dict[str, Any]:
     """Return DOIT_CONFIG: threads that wait on jobs, our reporter, and doit's own database where it can be lost."""
-    database = root / ".cache" / "doit.db"
-    _drop_broken(database)
     return {
         "reporter": Reporter,
         "par_type": "thread",
-        "backend": "sqlite3",
-        "dep_file": str(database),
+        "backend": "modelbuild",
+        "dep_file": str(Workspace(root).doit_db),
         "verbosity": 2,
     }
-
-
-def _drop_broken(database: Path) -> None:
-    """Doit dies on a database it cannot read; nothing in it is needed, so such a one is dropped."""
-    database.parent.mkdir(parents=True, exist_ok=True)
-    if not database.exists():
-        return
-    try:
-        connection = sqlite3.connect(database)
-        try:
-            sound = connection.execute("pragma quick_check(1)").fetchone() == ("ok",)
-            connection.execute("select task_id, task_data from doit limit 1").fetchone()
-        finally:
-            connection.close()
-    except sqlite3.Error:
-        sound = False
-    if not sound:
-        for suffix in ("", "-journal"):
-            Path(f"{database}{suffix}").unlink(missing_ok=True)

@@ -101,7 +101,7 @@ class Examiner:
 
     def disturbed(self, name: str, built: Built) -> str:
         """Return in words how the copy of `name` in out/ is not what was put there, or ""."""
-        finding = witness.check(self.at.out(name), built.witness)
+        finding = witness.check(self.at.out_name(name), built.witness)
         if finding.renewed:
             self.journal.remember(name, built._replace(witness=finding.renewed))
         return finding.changed

@@ -83,6 +83,12 @@ def known_keys(schema: Schema, value: Any) -> list[str]:
     return [name for part in parts(schema, value) for name in part.get("properties", ())]
 
 
+def _own_copy(schema: Schema, default: Any) -> Any:
+    if isinstance(default, dict | list):
+        return filled(schema, copy.deepcopy(default))
+    return default
+
+
 def filled(schema: Schema, value: Any) -> Any:
     """Return `value` with every absent property that has a default, at any depth; `value` stays as it is."""
     if not isinstance(value, dict):
@@ -94,7 +100,7 @@ def filled(schema: Schema, value: Any) -> Any:
             if name in value:
                 made[name] = filled(sub, value[name])
             elif "default" in sub:
-                made[name] = filled(sub, copy.deepcopy(sub["default"]))
+                made[name] = _own_copy(sub, sub["default"])
         others = part.get("additionalProperties")
         if isinstance(others, dict):
             made.update((name, filled(others, value[name])) for name in value.keys() - own.keys())

@@ -25,7 +25,7 @@ class Progress(Protocol):
 
     def stop(self, name: str) -> None: ...
 
-    def write(self, line: str) -> None: ...
+    def write(self, line: str, flush: bool = True) -> None: ...
 
     def close(self) -> None: ...
 
@@ -49,9 +49,10 @@ class PlainProgress:
     def stop(self, name: str) -> None:
         self._said.pop(name, None)
 
-    def write(self, line: str) -> None:
+    def write(self, line: str, flush: bool = True) -> None:
         self._out.write(f"{line}\n")
-        self._out.flush()
+        if flush:
+            self._out.flush()
 
     def close(self) -> None:
         pass
@@ -88,7 +89,7 @@ class LiveProgress:
         if name in self._ids:
             self._bars.remove_task(self._ids.pop(name))
 
-    def write(self, line: str) -> None:
+    def write(self, line: str, flush: bool = True) -> None:
         from rich.text import Text
 
         self._bars.console.print(Text.from_ansi(line), soft_wrap=True, highlight=False)
@@ -135,7 +136,9 @@ class View:
             shown = f"\x1b[{_COLOURS[state]}m{shown}\x1b[0m"
         with self._lock:
             self._progress.stop(name)
-            self._progress.write(f"{name:<{self._width}}  {shown}  {took:>8}  {reason}".rstrip())
+            text = f"{name:<{self._width}}  {shown}  {took:>8}  {reason}".rstrip()
+            # A thousand targets with nothing to do are not worth a thousand system calls.
+            self._progress.write(text, flush=state != "up-to-date")
 
     def say(self, text: str) -> None:
         with self._lock:

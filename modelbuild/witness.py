@@ -31,7 +31,7 @@ def take(folder: Path, tree: Tree) -> str:
     return json.dumps([time.time_ns(), rows], separators=(",", ":"))
 
 
-def check(folder: Path, witness: str) -> Finding:
+def check(folder: str | Path, witness: str) -> Finding:
     """Compare `folder` with its witness, reading only files whose stamps leave a doubt."""
     taken, rows = json.loads(witness)
     base, settled, doubtful = f"{folder}/", taken - RACY_NS, []
@@ -45,7 +45,7 @@ def check(folder: Path, witness: str) -> Finding:
         )
         if not same or s.st_ctime_ns > settled:
             doubtful.append(row)
-    return _look_closer(folder, rows, doubtful) if doubtful else Finding()
+    return _look_closer(Path(folder), rows, doubtful) if doubtful else Finding()
 
 
 def _look_closer(folder: Path, rows: list[list[str]], doubtful: list[list[str]]) -> Finding:

@@ -75,10 +75,6 @@ def talk(inputs, params, out):
     os.write(1, b"raw\\n")
     subprocess.run([sys.executable, "-c", "print('from a child')"])
 
-def draw(inputs, params, out):
-    import numpy
-    (out / "text").write_text(str(numpy.random.rand()))
-
 def remember(inputs, params, out):
     state.append(1)
     (out / "text").write_text(str(len(state)))
@@ -271,11 +267,6 @@ def test_the_log_is_begun_anew_by_every_job(run):
     run("talk")
     run("quick")
     assert run.log.read_text() == ""
-
-
-def test_jobs_draw_the_same_numbers_whatever_ran_before(run):
-    drawn = [(run("draw") / "text").read_text() for _ in range(3)]
-    assert len(set(drawn)) == 1
 
 
 def test_jobs_do_not_see_each_others_state(run):

@@ -245,7 +245,11 @@ def test_a_disk_that_refuses_costs_only_the_memory_of_that_moment(path):
 
 
 def test_a_journal_that_cannot_be_opened_remembers_nothing_and_stops_nothing(path, tmp_path, monkeypatch):
-    def refuse(*_, **__):
+    real = sqlite3.connect
+
+    def refuse(place, **options):
+        if str(place) == ":memory:":
+            return real(place, **options)
         raise sqlite3.OperationalError("unable to open database file")
 
     monkeypatch.setattr(sqlite3, "connect", refuse)

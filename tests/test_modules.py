@@ -139,8 +139,8 @@ def test_a_file_that_does_not_parse_has_no_imports(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "import deep\nx = " + " + ".join(["1"] * 3000),
-        "import deep\nif a == 0:\n    pass\n" + "".join(f"elif a == {n}:\n    pass\n" for n in range(1500)),
+        "import deep\nx = " + " + ".join(["1"] * 1200),
+        "import deep\nif a == 0:\n    pass\n" + "".join(f"elif a == {n}:\n    pass\n" for n in range(700)),
         "import deep\nx = " + "f" + "(1)" * 600,
     ],
     ids=["sum", "elif", "calls"],
@@ -159,7 +159,7 @@ def test_a_file_is_parsed_once_for_all_runs(tmp_path, monkeypatch):
 
 def test_a_memo_that_makes_no_sense_is_read_again(tmp_path):
     write(tmp_path, {"a.py": "import b", "b.py": ""})
-    for nonsense in ("", "\0\0", "{}", "[1]", "null"):
+    for nonsense in ("", "\0\0", "[1]", "null", "[[1]]"):
         memo = dict.fromkeys([of_file(tmp_path / "a.py"), of_file(tmp_path / "b.py")], nonsense)
         assert names(ClosureReader(tmp_path, of_file, memo).closure(("a",))) == ["a", "b"], nonsense
 

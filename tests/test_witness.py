@@ -103,7 +103,22 @@ def _linked_folder(folder):
         (lambda f: (f / "a").chmod(0o755), "a was changed on disk"),
         (lambda f: f.rename(f.parent / "gone"), "a is missing"),
     ],
-    ids=["edit", "replace", "link", "folder", "pipe", "gone", "nested", "added", "nested-added", "link-added", "folder-link", "-x", "+x", "all"],
+    ids=[
+        "edit",
+        "replace",
+        "link",
+        "folder",
+        "pipe",
+        "gone",
+        "nested",
+        "added",
+        "nested-added",
+        "link-added",
+        "folder-link",
+        "-x",
+        "+x",
+        "all",
+    ],
 )
 def test_every_change_is_noticed_and_named(folder, seen, change, words):
     if change is _pipe:

@@ -1,17 +1,17 @@
-"""`doit forget`, `doit clean --forget`: as doit's own, and the store's record goes too, so that recipes run again."""
+"""`doit forget`: as doit's own, and the store's record goes too, so that the recipe runs again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from doit.cmd_clean import Clean as DoitClean
 from doit.cmd_forget import Forget as DoitForget
 
 from modelbuild import doit_tasks
 
 
-def _forget(names: Iterable[str]) -> None:
+def forget(names: Iterable[str]) -> None:
+    """Drop what is remembered of each target of `names`; other names are none of ours."""
     session = doit_tasks.current()
     for name in names:
         built = session.journal.built(name)
@@ -29,7 +29,7 @@ class Forget(DoitForget):  # type: ignore[misc]  # doit is untyped
         tasks = {task.name: task for task in self.task_list}
         if forget_all or not (self.sel_default_tasks and forget_disable_default):
             selected = tasks if forget_all or not self.sel_tasks else self.sel_tasks
-            _forget(n for name in selected for n in _with_parts(tasks, name, forget_sub))
+            forget(n for name in selected for n in _with_parts(tasks, name, forget_sub))
         return result
 
 
@@ -43,12 +43,3 @@ def _with_parts(tasks: dict[str, Any], name: str, dependencies: bool) -> list[st
             found[task.name] = None
             todo.extend(d for d in task.task_dep if dependencies or tasks[d].subtask_of == task.name)
     return list(found)
-
-
-class Clean(DoitClean):  # type: ignore[misc]  # doit is untyped
-    doc_purpose = "remove the copies in .cache/out; the next build restores them from the store"
-
-    def clean_tasks(self, tasks: list[Any], dryrun: bool, cleanforget: bool) -> None:
-        super().clean_tasks(tasks, dryrun, cleanforget)
-        if cleanforget and not dryrun:
-            _forget(task.name for task in tasks)

@@ -33,7 +33,7 @@ VERDICT = {
 
 DODO = """
 import shutil
-DOIT_CONFIG = {{"backend": "sqlite3", "dep_file": ".cache/doit.db", "verbosity": 2}}
+DOIT_CONFIG = {{"verbosity": 2}}
 def task_models():
     for model in range({models}):
         for name in range({each}):
@@ -92,9 +92,8 @@ def _build(folder: Path) -> None:
 
 def plain(folder: Path, targets: int) -> Path:
     """Write a project of as many trivial doit tasks: each copies one file, and doit itself checks both ends."""
-    (folder / ".cache").mkdir(parents=True)
     models, each = (max(1, targets // PER_MODEL), PER_MODEL) if targets >= PER_MODEL * 2 else (1, targets)
-    (folder / "in").mkdir()
+    (folder / "in").mkdir(parents=True)
     for name in range(each):
         (folder / "in" / f"{name}.txt").write_text(str(name))
     for model in range(models):

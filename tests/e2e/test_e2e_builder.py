@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from modelbuild import gc
 from modelbuild.build import Builder
 from modelbuild.errors import InputChangedError, RecipeError
 from modelbuild.examine import Examiner
@@ -171,9 +174,9 @@ def test_a_recipe_that_writes_nothing_is_refused(root: Path) -> None:
 
 
 def test_a_folder_left_empty_is_nothing(root: Path) -> None:
-    with Run(root, {**RECIPES, "m:make": lambda inputs, out: (out / "empty").mkdir()}) as run:
-        with pytest.raises(RecipeError, match="wrote nothing"):
-            run.build("m:make")
+    recipes = {**RECIPES, "m:make": lambda inputs, out: (out / "empty").mkdir()}
+    with Run(root, recipes) as run, pytest.raises(RecipeError, match="wrote nothing"):
+        run.build("m:make")
 
 
 def test_lost_contents_that_cannot_be_made_again_are_not_replaced_by_others(root: Path) -> None:
@@ -218,15 +221,49 @@ def test_an_input_lost_after_it_was_found_up_to_date_is_taken_from_its_copy(root
         assert run.executor.calls == ["m:use"]
 
 
-def test_builders_that_publish_one_target_at_once_do_not_collide(root: Path) -> None:
+def test_gc_leaves_alone_what_a_running_build_made_and_uses(root: Path) -> None:
+    """Collected with no mercy in the middle of a recipe: its input, and an object whose record is not yet written."""
+    left: list[tuple[int, bool]] = []
+
+    def collecting(inputs: dict[str, Path], out: Path) -> None:
+        store = run.examiner.store
+        loose = store.object(store.put(inputs["it"] / "tool")), store.object(store.put(_written(root)))
+        gc.collect(run.at, store, gc.Limits(age=-1.0, size=0))
+        left.append((len(list(store.records())), all(path.exists() for path in loose)))
+        _sizes(inputs, out)
+
+    with Run(root, {**RECIPES, "m:use": collecting}) as run:
+        assert run.build() == ["built", "built"]
+        assert left == [(1, True)]
+    with Run(root, RECIPES) as run:
+        freed = gc.collect(run.at, run.examiner.store, gc.Limits(age=-1.0))
+        assert freed.records == 2
+        assert list(run.examiner.store.all_objects()) == []
+
+
+def _written(root: Path) -> Path:
+    (root / "loose").write_text("an output whose record comes later")
+    return root / "loose"
+
+
+def test_builders_that_publish_one_target_at_once_do_not_collide(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Run(root, RECIPES) as run:
         run.build()
     failures: list[BaseException] = []
+    replace = os.replace
+
+    def unhurried(source: Path, target: Path) -> None:
+        replace(source, target)
+        time.sleep(0.002)  # what another may do in between, it does
+
+    monkeypatch.setattr(os, "replace", unhurried)
 
     def publish() -> None:
         try:
             with Run(root, RECIPES) as run:
-                for _ in range(30):
+                for _ in range(10):
                     run.journal.forget("m:make")
                     run.examiner.examine("m:make")
                     run.builder.build("m:make", lambda *_: None)

@@ -65,7 +65,7 @@ def test_kill_9_takes_the_job_along_and_costs_only_what_ran(
     assert project.executed() == {DATA_TARGET}
     assert result.of("up to date") == ALL - {DATA_TARGET}
     assert project.contents() == before
-    assert [p for p in project.path(".cache/tmp").iterdir()] == []
+    assert list(project.path(".cache/tmp").iterdir()) == []
 
 
 def test_kill_9_in_a_first_build_keeps_what_was_finished(fresh: ProjectDir) -> None:

@@ -1,0 +1,169 @@
+import json
+
+import pytest
+
+from modelbuild import graph, manifest
+from modelbuild.graph import plan
+from modelbuild.modules import locate
+
+BASE = {
+    "model": "tiny",
+    "data": {
+        "train": {"loader": "nets:load", "args": {"part": "train"}},
+        "evaluation": {"loader": "nets:load", "args": {"part": "test"}},
+        "calibration": {"sample": "train", "count": 16, "seed": 7},
+    },
+    "teacher": {"module": "nets:Net", "args": {"width": 4}, "train": {"steps": 3}},
+    "student": {"module": "small:Net", "args": {"width": 2}, "train": {"steps": 5}},
+    "platforms": {"android": {"runtime": "onnxruntime"}},
+    "gates": {"teacher": {"metric": "agreement", "min": 0.9}, "task": {"metric": "accuracy", "min": 0.5}},
+}
+SOURCE = {"module": "nets:Net", "args": {"width": 4}, "weights": "w.safetensors"}
+
+
+def without(*keys, **changes):
+    return {**{k: v for k, v in BASE.items() if k not in keys}, **changes}
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """Write manifests and plan them."""
+    for name in ("nets.py", "small.py"):
+        (tmp_path / name).write_text("def load(): ...\nclass Net: ...\n")
+    (tmp_path / "w.safetensors").write_text("w")
+    (tmp_path / "m.onnx").write_text("m")
+    (tmp_path / "manifests").mkdir()
+
+    def planned(*models):
+        for model in models:
+            (tmp_path / "manifests" / f"{model['model']}.json").write_text(json.dumps(model))
+        return plan(manifest.load(tmp_path, set()))
+
+    return planned
+
+
+def names(found, model="tiny"):
+    return [target.name.partition(":")[2] for target in found.of(model)]
+
+
+def test_a_distilled_model_has_every_target(planned):
+    assert set(names(planned(BASE))) == {
+        "data.train", "data.evaluation", "data.calibration", "teacher", "teacher.outputs", "student", "reference", "onnx",
+        "android", "android.run", "verdict.teacher", "verdict.task", "verdict.runtime",
+    }  # fmt: skip
+
+
+def test_given_weights_take_the_place_of_teacher_and_student(planned):
+    found = planned(
+        without("teacher", "student", source=SOURCE, gates={"task": {"metric": "accuracy", "min": 0.5}})
+    )
+    assert not {"teacher", "teacher.outputs", "verdict.teacher"} & set(names(found))
+    student = found.targets["tiny:student"]
+    assert student.files == {"weights": "w.safetensors"}
+    assert student.params == {"module": "nets:Net", "args": {"width": 4}}
+
+
+def test_a_given_onnx_file_takes_the_place_of_every_network(planned):
+    found = planned(without("teacher", "student", source={"onnx": "m.onnx"}, gates={}))
+    assert not {"teacher", "student"} & set(names(found))
+    assert found.targets["tiny:onnx"].files == {"model": "m.onnx"}
+    assert found.targets["tiny:reference"].inputs == {
+        "onnx": "tiny:onnx",
+        "evaluation": "tiny:data.evaluation",
+    }
+
+
+def test_inputs_come_before_what_is_made_from_them(planned):
+    seen = set()
+    for target in planned(BASE).targets.values():
+        assert set(target.inputs.values()) <= seen, target.name
+        seen.add(target.name)
+
+
+def test_data_may_be_declared_in_any_order(planned):
+    data = dict(reversed(BASE["data"].items()))
+    assert names(planned(without("data", data=data)))[0] != "data.calibration"
+
+
+def test_two_models_are_two_sets_of_targets(planned):
+    found = planned(BASE, {**BASE, "model": "other"})
+    assert names(found) == names(found, "other")
+    assert len(found.targets) == 2 * len(names(found))
+    for target in found.of("tiny"):
+        assert all(name.startswith("tiny:") for name in target.inputs.values())
+
+
+def test_params_are_exactly_what_the_recipe_reads(planned):
+    targets = planned(BASE).targets
+    assert targets["tiny:data.train"].params == {"loader": "nets:load", "args": {"part": "train"}}
+    assert targets["tiny:data.calibration"].params == {"count": 16, "seed": 7}
+    assert set(targets["tiny:teacher"].params) == {"module", "args", "train"}
+    assert set(targets["tiny:teacher.outputs"].params) == {"module", "args"}
+    assert set(targets["tiny:student"].params) == {"module", "args", "distil", "train"}
+    assert set(targets["tiny:reference"].params) == {"module", "args"}
+    assert set(targets["tiny:onnx"].params) == {"module", "args", "export"}
+    assert set(targets["tiny:android"].params) == {"runtime", "options"}
+
+
+def changed(planned, model):
+    before, after = planned(BASE).targets, planned(model).targets
+    return {name for name in after if before.get(name) != after[name]}
+
+
+def test_a_value_nobody_reads_changes_no_target(planned):
+    assert changed(planned, {**BASE, "description": "other words"}) == set()
+
+
+def test_a_value_changes_only_the_targets_that_read_it(planned):
+    student = {**BASE["student"], "train": {"steps": 6}}
+    assert changed(planned, {**BASE, "student": student}) == {"tiny:student"}
+    teacher = {**BASE["teacher"], "args": {"width": 5}}
+    assert changed(planned, {**BASE, "teacher": teacher}) == {"tiny:teacher", "tiny:teacher.outputs"}
+    gates = {**BASE["gates"], "task": {"metric": "accuracy", "min": 0.6}}
+    assert changed(planned, {**BASE, "gates": gates}) == {"tiny:verdict.task"}
+
+
+def test_the_code_a_manifest_names_is_part_of_the_targets_that_run_it(planned):
+    targets = planned(BASE).targets
+    assert targets["tiny:data.train"].modules == ("nets",)
+    assert targets["tiny:teacher"].modules == ("nets",)
+    for name in ("student", "reference", "onnx"):
+        assert targets[f"tiny:{name}"].modules == ("small",)
+    assert "modelbuild.runtimes.onnxruntime" in targets["tiny:android"].modules
+    assert "onnxruntime" in targets["tiny:android.run"].tools
+
+
+def test_every_recipe_is_there(planned, tmp_path):
+    for value in vars(graph).values():
+        if isinstance(value, graph.Recipe):
+            module, _, function = value.function.partition(":")
+            assert f"def {function}(" in locate(tmp_path, module).read_text(), value.function
+
+
+class Absent:
+    """A runtime this machine does not have."""
+
+    def available(self):
+        return "needs a GPU"
+
+
+def test_a_runtime_that_is_not_here_has_no_artefact_and_stays_in_the_verdict(planned, monkeypatch):
+    monkeypatch.setattr(graph.base, "find", lambda name: Absent())
+    found = planned(BASE)
+    assert not {"android", "android.run"} & set(names(found))
+    verdict = found.targets["tiny:verdict.runtime"]
+    assert verdict.params["platforms"]["android"]["unavailable"] == "needs a GPU"
+    assert "run.android" not in verdict.inputs
+
+
+def test_every_platform_is_judged(planned):
+    platforms = {"android": {"runtime": "onnxruntime"}, "ios": {"runtime": "onnxruntime", "required": False}}
+    found = planned({**BASE, "platforms": platforms})
+    verdict = found.targets["tiny:verdict.runtime"]
+    assert {role for role in verdict.inputs if role.startswith("run.")} == {"run.android", "run.ios"}
+    assert [p["required"] for p in verdict.params["platforms"].values()] == [True, False]
+    assert set(found.verdicts("tiny")) == {
+        "tiny:verdict.teacher",
+        "tiny:verdict.task",
+        "tiny:verdict.runtime",
+    }
