@@ -23,7 +23,7 @@ from modelbuild.job import Job
 from modelbuild.journal import Built
 from modelbuild.leases import Lease
 from modelbuild.progress import Sink
-from modelbuild.store import LostError, Record
+from modelbuild.store import LostError, Record, disk_words
 
 
 class Builder:
@@ -39,12 +39,12 @@ class Builder:
 
     def build(self, name: str, sink: Sink) -> Outcome:
         """Bring `name` up to date; its inputs must be. Raises BuildError or StoreError, after noting the outcome."""
-        began = time.perf_counter()
+        began, status = time.perf_counter(), Status("stale")
         try:
             status = self.known.examine(name)
-            record, state = self._make(self.plan.targets[name], status, sink)
+            with disk_words(self.at.cache):
+                record, state = self._make(self.plan.targets[name], status, sink)
         except Exception as error:
-            status = self.known.status(name)
             spent = time.perf_counter() - began
             outcome = Outcome(name, "failed", status.key, "", spent, status.reason, str(error))
             self.known.accept(outcome, status)
@@ -79,14 +79,18 @@ class Builder:
         """Take the target from the store, or run its recipe; of several builds at once, one runs it."""
         found = self._restore(status.key)
         if found is None:
-            self.at.locks.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.at.locks / f"{status.key}.lock"):
+            with self._locked(status.key):
                 found = self._restore(status.key)
                 if found is None:
                     record = self._run(target, status, sink)
                     return record, self._copy(record), "built"
         self.store.touch(status.key)
         return *found, "restored"
+
+    def _locked(self, name: str) -> FileLock:
+        """Return the lock of that name among all builds; it goes with the process that holds it."""
+        self.at.locks.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.at.locks / f"{name}.lock")
 
     def _restore(self, key: str) -> tuple[Record, Path] | None:
         """Copy out what the store has for `key`; damaged contents are put aside and count as missing."""
@@ -107,10 +111,11 @@ class Builder:
         """Put `folder` where people look for `target`, and remember it."""
         out = self.at.out(target.name)
         out.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(out):
-            # Dying here leaves no copy in out/: the next build restores it.
-            os.replace(out, self.fresh())  # noqa: PTH105
-        os.replace(folder, out)  # noqa: PTH105
+        with self._locked(f"out-{target.name.replace(':', '.')}"):
+            if os.path.lexists(out):
+                # Dying here leaves no copy in out/: the next build restores it.
+                os.replace(out, self.fresh())  # noqa: PTH105
+            os.replace(folder, out)  # noqa: PTH105
         seen = witness.take(out, record.tree)
         self.journal.remember(target.name, Built(record.key, record.tree.digest, seen))
         self.journal.flush()
@@ -126,6 +131,10 @@ class Builder:
             raise RecipeError(
                 target.name, f"its output cannot be kept: {error}", "Write plain files."
             ) from error
+        if not tree.entries:
+            raise RecipeError(
+                target.name, "its recipe wrote nothing", "A recipe writes its result into out_dir."
+            )
         record = Record(status.key, target.name, status.parts, tree, seconds)
         self.store.commit(record)
         shutil.rmtree(bench.folder, ignore_errors=True)
@@ -148,10 +157,6 @@ class Builder:
         log = self.at.relative(self.at.log(target.name))
         job = Job(target.name, target.recipe.function, inputs, target.params, str(bench.out), log, imports)
         seconds = self.executor.run(job, sink)
-        if not any(bench.out.iterdir()):
-            raise RecipeError(
-                target.name, "its recipe wrote nothing", "A recipe writes its result into out_dir."
-            )
         return bench, seconds
 
     def _check_inputs(self, target: Target, status: Status, bench: Bench) -> None:

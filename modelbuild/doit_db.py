@@ -8,6 +8,7 @@ whole and only when something changed; one that cannot be read is begun anew.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ class DoitDb(JsonDB):  # type: ignore[misc]  # doit is untyped
         """Write the file when it would say something new."""
         text = self.codec.encode(self._db)
         if text != self._text:
-            Path(self.name).parent.mkdir(parents=True, exist_ok=True)
             fresh = Path(f"{self.name}.{os.getpid()}")
-            fresh.write_text(text, "utf-8")
-            # Dying here leaves the file as it was.
-            fresh.replace(self.name)
+            with contextlib.suppress(OSError):  # nothing in it is worth failing a build for
+                fresh.parent.mkdir(parents=True, exist_ok=True)
+                fresh.write_text(text, "utf-8")
+                # Dying here leaves the file as it was.
+                fresh.replace(self.name)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TextIO
 
 from doit.exceptions import BaseFail, UnmetDependency
 
+from modelbuild.errors import ModelbuildError
 from modelbuild.progress import Sink
 from modelbuild.session import Session
 from modelbuild.view import View, totals
@@ -86,7 +87,10 @@ class Reporter:
         outcomes = self.session.examiner.outcomes
         self.shown.say(totals(list(outcomes.values()), time.perf_counter() - self.began))
         for model in sorted({name.partition(":")[0] for name, _ in self.failures if name in outcomes}):
-            self.session.write_report(model)
+            try:
+                self.session.write_report(model)
+            except ModelbuildError as error:
+                self.shown.say(str(error))
         for line in self.closing:
             self.shown.say(line)
         for name, fail in self.failures:

@@ -11,6 +11,7 @@ import atexit
 import gc
 import inspect
 import shutil
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -171,8 +172,16 @@ def _task(step: Step, doc: str, after: list[str]) -> dict[str, Any]:
     }
 
 
+def _interrupted(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("Stopped. What was finished is kept; `doit` goes on from there.\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 def configure(root: Path) -> dict[str, Any]:
     """Return DOIT_CONFIG: threads that wait on jobs, our reporter, and doit's own database where it can be lost."""
+    sys.excepthook = _interrupted
     return {
         "reporter": Reporter,
         "par_type": "thread",

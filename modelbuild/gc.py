@@ -51,14 +51,28 @@ def collect(at: Workspace, store: Store, limits: Limits, dry_run: bool = False) 
         drop = [r for r in records if r not in keep]
         named = {entry.digest for r in keep for entry in r.record.tree.entries}
         # An object put down since the oldest live build began may belong to a record not written yet.
-        loose = [p for p, d in store.all_objects() if d not in named and p.stat().st_ctime < live.oldest]
-        freed = sum(p.stat().st_size for p in loose)
-        total = sum(p.stat().st_size for p, _ in store.all_objects())
+        loose = [p for p, d in store.all_objects() if d not in named and _changed(p) < live.oldest]
+        freed = sum(map(_size, loose))
+        total = sum(_size(p) for p, _ in store.all_objects())
         if not dry_run:
             for path in [*(r.path for r in drop), *loose]:
                 path.unlink(missing_ok=True)
             _sweep(at, live)
     return Freed(len(drop), len(loose), freed, total - freed)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # a build has just put it into quarantine
+        return 0
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_ctime
+    except FileNotFoundError:
+        return float("inf")
 
 
 def _records(store: Store, held: set[str] | frozenset[str]) -> list[_Kept]:

@@ -19,14 +19,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from modelbuild.digest import RACY_NS, Stamp, of_file, stamp
+from modelbuild.digest import RACY_NS, Stamp, of_bytes, of_file, stamp
+from modelbuild.errors import StoreError
 
 SCHEMA = """
-create table if not exists stat (path text primary key, mtime int, ctime int, size int, inode int, digest text)
-  without rowid;
-create table if not exists built (target text primary key, key text, digest text, witness text) without rowid;
-create table if not exists memo (kind text, digest text, value text, primary key (kind, digest)) without rowid;
+create table if not exists stat (
+  path text primary key, mtime int, ctime int, size int, inode int, digest text, sum text
+) without rowid;
+create table if not exists built (
+  target text primary key, key text, digest text, witness text, sum text
+) without rowid;
+create table if not exists memo (
+  kind text, digest text, value text, sum text, primary key (kind, digest)
+) without rowid;
 """
+FORM = 2  # raise it when a table changes: a file of another form is dropped
+
+
+def _sum(values: tuple[object, ...]) -> str:
+    """Check a row: sqlite finds a torn page, but not text on it that was lost or changed."""
+    return of_bytes("\0".join(map(str, values)).encode())
 
 
 class Built(NamedTuple):
@@ -49,19 +61,33 @@ class Journal:
     def _db(self) -> sqlite3.Connection:
         try:
             return self._open()
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, OverflowError) as error:
+            if "locked" in str(error):
+                raise StoreError(
+                    str(self._path), "another process has it locked", "Wait for that build."
+                ) from error
             # Truncated or overwritten: everything in it can be found again.
             for suffix in ("", "-wal", "-shm"):
                 self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
             return self._open()
 
     def _open(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            remedy = "Make it a folder that can be written."
+            raise StoreError(str(self._path.parent), f"cannot be used: {error.strerror}", remedy) from error
         db = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
         try:
+            form = db.execute("pragma user_version").fetchone()[0]
+            if form not in (0, FORM):
+                raise sqlite3.DatabaseError("of another form")
             if db.execute("select count(*) from sqlite_master").fetchone() != (3,):
                 db.execute("pragma journal_mode=wal")
                 db.executescript(SCHEMA)
+                db.execute(f"pragma user_version={FORM}")
+            elif form != FORM:
+                raise sqlite3.DatabaseError("of another form")
             db.execute("pragma synchronous=normal")
             self._rows = {t: db.execute(f"select * from {t}").fetchall() for t in ("stat", "built", "memo")}  # noqa: S608
         except sqlite3.DatabaseError:
@@ -71,7 +97,8 @@ class Journal:
 
     def _read(self, table: str) -> list[tuple[str, ...]]:
         with self._lock:
-            return self._rows.pop(table) if self._db else []
+            rows = self._rows.pop(table) if self._db else []
+        return [row[:-1] for row in rows if row[-1] == _sum(row[:-1])]
 
     @cached_property
     def _stat(self) -> dict[str, tuple[Stamp, str]]:
@@ -87,7 +114,7 @@ class Journal:
 
     def _later(self, row: tuple[str, ...], sql: str, values: tuple[object, ...]) -> None:
         with self._lock:
-            self._pending[row] = (sql, values)
+            self._pending[row] = (sql, (*values, _sum(values)) if sql.startswith("insert") else values)
 
     def digest(self, path: Path) -> str:
         """Digest of a file, from memory while its stamp is unchanged. Raises FileNotFoundError."""
@@ -100,7 +127,7 @@ class Journal:
         if stamp(path) == now:
             self._stat[name] = (now, found)
             self._later(
-                ("stat", name), "insert or replace into stat values (?,?,?,?,?,?)", (name, *now, found)
+                ("stat", name), "insert or replace into stat values (?,?,?,?,?,?,?)", (name, *now, found)
             )
         return found
 
@@ -111,7 +138,7 @@ class Journal:
         """Accept `built` as the present output of `target`; call `flush` to make it last."""
         self._built[target] = built
         row = (target, built.key, built.digest, built.witness)
-        self._later(("built", target), "insert or replace into built values (?,?,?,?)", row)
+        self._later(("built", target), "insert or replace into built values (?,?,?,?,?)", row)
 
     def forget(self, target: str) -> None:
         self._built.pop(target, None)
@@ -155,7 +182,9 @@ class Memo(MutableMapping[str, str]):
     def __setitem__(self, digest: str, value: str) -> None:
         self._journal._memos[self._kind, digest] = value
         row = (self._kind, digest, value)
-        self._journal._later(("memo", self._kind, digest), "insert or replace into memo values (?,?,?)", row)
+        self._journal._later(
+            ("memo", self._kind, digest), "insert or replace into memo values (?,?,?,?)", row
+        )
 
     def __delitem__(self, digest: str) -> None:
         del self._journal._memos[self._kind, digest]

@@ -87,7 +87,11 @@ def closed(folder: Path) -> Iterator[Live]:
 
 def _read(path: Path) -> list[str]:
     """Lines of a live lease; an abandoned one is removed and reads as nothing."""
-    with path.open() as lease:
+    try:
+        lease = path.open()
+    except FileNotFoundError:  # its build has just given it back
+        return []
+    with lease:
         try:
             fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

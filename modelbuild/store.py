@@ -54,12 +54,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _disk_words(path: Path) -> Iterator[None]:
+def disk_words(path: Path) -> Iterator[None]:
     """Turn a disk that is full or read-only into an error a user can act on."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO):
             raise StoreError(
                 str(path),
                 f"cannot write: {error.strerror}",
@@ -96,7 +96,7 @@ class Store:
     def put(self, path: Path) -> str:
         """Take in one file; return its digest."""
         temporary = self.temporary()
-        with _disk_words(self._at.objects):
+        with disk_words(self._at.objects):
             with path.open("rb", buffering=0) as source, temporary.open("xb", buffering=0) as target:
                 digest = digests.copy(source, target)
                 os.fsync(target.fileno())
@@ -132,7 +132,7 @@ class Store:
 
     def _copy_hashing(self, source: Path, place: Path, digest: str) -> None:
         with (
-            _disk_words(place),
+            disk_words(place),
             source.open("rb", buffering=0) as reader,
             place.open("xb", buffering=0) as writer,
         ):
@@ -159,7 +159,7 @@ class Store:
         body = json.dumps(_document(record), sort_keys=True, allow_nan=False)
         text = f"{digests.of_bytes(body.encode())}\n{body}\n"
         temporary = self.temporary()
-        with _disk_words(self._at.records):
+        with disk_words(self._at.records):
             with temporary.open("xb") as target:
                 target.write(text.encode())
                 target.flush()
@@ -173,9 +173,11 @@ class Store:
             if path.stat().st_size > LIMITS.record_bytes:
                 return None
             check, _, body = path.read_text("utf-8").partition("\n")
-            return _parse(body[:-1]) if check == digests.of_bytes(body[:-1].encode()) else None
-        except (OSError, ValueError):
+            record = _parse(body[:-1]) if check == digests.of_bytes(body[:-1].encode()) else None
+        except (OSError, ValueError, TypeError, KeyError):
             return None
+        # A record under another's name (a copied cache, a disk mended wrongly) is true of something else.
+        return record if record is not None and record.key == key else None
 
     def forget(self, key: str) -> None:
         """Drop the record of `key`: the next build of it runs its recipe."""

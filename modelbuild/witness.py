@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from modelbuild.digest import RACY_NS, Tree, of_file, stamp, walk
+from modelbuild.digest import RACY_NS, Tree, mode, of_file, stamp, walk
 
 
 class Finding(NamedTuple):
@@ -25,7 +26,7 @@ class Finding(NamedTuple):
 
 def take(folder: Path, tree: Tree) -> str:
     """Witness that `folder` holds exactly `tree` now."""
-    rows = [[e.path, *stamp(folder / e.path), e.digest] for e in tree.entries]
+    rows = [[e.path, *stamp(folder / e.path), e.mode + e.digest] for e in tree.entries]
     parents = {parent for e in tree.entries for parent in Path(e.path).parents} | {Path()}
     rows += [[f"{p.as_posix()}/", *stamp(folder / p), ""] for p in sorted(parents)]
     return json.dumps([time.time_ns(), rows], separators=(",", ":"))
@@ -51,7 +52,7 @@ def check(folder: str | Path, witness: str) -> Finding:
 def _look_closer(folder: Path, rows: list[list[str]], doubtful: list[list[str]]) -> Finding:
     for row in doubtful:
         path, digest = row[0], row[-1]
-        if digest and ((folder / path).is_symlink() or of_file(folder / path) != digest):
+        if digest and _changed(folder / path, digest):
             return Finding(f"{path} was changed on disk")
     known = {row[0] for row in rows if row[-1]}
     try:
@@ -66,4 +67,8 @@ def _look_closer(folder: Path, rows: list[list[str]], doubtful: list[list[str]])
 
 def files(witness: str) -> list[tuple[str, str, int]]:
     """List (path, digest, size in bytes) of the files a witness tells of."""
-    return [(row[0], row[-1], row[3]) for row in json.loads(witness)[1] if row[-1]]
+    return [(row[0], row[-1][1:], row[3]) for row in json.loads(witness)[1] if row[-1]]
+
+
+def _changed(path: Path, said: str) -> bool:
+    return not stat.S_ISREG(path.lstat().st_mode) or mode(path) + of_file(path) != said

@@ -156,7 +156,7 @@ def speaks_for_itself(path, qualified, node):
         return node.end_lineno - node.lineno < 2
     class_ = qualified.partition(".")[0]
     owner = next(n for n in TREES[path].body if isinstance(n, ast.ClassDef) and n.name == class_)
-    short = node.end_lineno - node.lineno < 8
+    short = node.end_lineno - node.lineno < 10
     return short or node.name in PROMISED or bool(owner.bases)
 
 

@@ -67,12 +67,12 @@ def test_a_changed_file_is_named_with_its_role(bench):
 
 
 def test_a_file_that_is_no_longer_what_the_key_says_is_refused(bench, tmp_path):
-    with pytest.raises(InputChangedError, match="w.bin changed while the target was being built"):
+    with pytest.raises(InputChangedError, match=r"w\.bin changed while the target was being built"):
         bench.lay_file("again", tmp_path / "w.bin", of_bytes(b"other"), "m:a")
 
 
 def test_a_file_that_is_gone_by_now_is_refused_in_words(bench, tmp_path):
-    with pytest.raises(InputChangedError, match="none.bin"):
+    with pytest.raises(InputChangedError, match=r"none\.bin"):
         bench.lay_file("again", tmp_path / "none.bin", of_bytes(b"other"), "m:a")
 
 

@@ -48,8 +48,8 @@ def names(found, model="tiny"):
 
 def test_a_distilled_model_has_every_target(planned):
     assert set(names(planned(BASE))) == {
-        "data.train", "data.evaluation", "data.calibration", "teacher", "teacher.outputs", "student", "reference", "onnx",
-        "android", "android.run", "verdict.teacher", "verdict.task", "verdict.runtime",
+        "data.train", "data.evaluation", "data.calibration", "teacher", "teacher.outputs", "student",
+        "reference", "onnx", "android", "android.run", "verdict.teacher", "verdict.task", "verdict.runtime",
     }  # fmt: skip
 
 

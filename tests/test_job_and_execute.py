@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import modelbuild
 from modelbuild.errors import JobCrashedError, ModelbuildError, RecipeError
 from modelbuild.execute import LocalExecutor
 from modelbuild.job import Job
@@ -63,9 +64,11 @@ def quit(inputs, params, out):
     os._exit(params["code"])
 
 def orphan(inputs, params, out):
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         time.sleep(6)
         os._exit(0)
+    print(pid, flush=True)
     if params.get("crash"):
         os.kill(os.getpid(), signal.SIGSEGV)
 
@@ -230,6 +233,7 @@ class TestEveryWayToRun:
         except JobCrashedError as error:
             assert "SIGSEGV" in str(error)
         assert time.monotonic() - began < 4
+        seconds_until(lambda: not alive(int(run.log.read_text().split()[0])), limit=4)
 
 
 def test_the_seconds_are_the_recipes_own(executor, tmp_path):
@@ -392,7 +396,7 @@ def test_a_view_that_fails_ends_the_job(run, executor, tmp_path):
 
 OWNER = """
 import os, sys
-sys.path.insert(0, {project!r})
+sys.path[:0] = {paths!r}
 from modelbuild.execute import LocalExecutor
 from modelbuild.job import Job
 job = Job("m:a", "job_recipes:wait_for_ever", {{}}, {{}}, sys.argv[1], sys.argv[1] + "/log", {imports!r})
@@ -403,7 +407,9 @@ LocalExecutor().run(job, lambda *_: None)
 @pytest.mark.parametrize("imports", [("numpy",), ()], ids=["zygote", "light"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
 def test_a_job_and_its_children_die_with_whoever_started_it(project, tmp_path, imports, how):
-    code = textwrap.dedent(OWNER).format(project=str(project), imports=imports)
+    code = textwrap.dedent(OWNER).format(
+        paths=[str(project), str(Path(modelbuild.__file__).parents[1])], imports=imports
+    )
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as owner:
         seconds_until((tmp_path / "pids").exists)

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from modelbuild import digest as digests
 from modelbuild.commands.base import ProjectCommand
 from modelbuild.errors import BuildError, CommandError, did_you_mean
 from modelbuild.examine import Examiner
@@ -70,6 +71,11 @@ def _deliver(session: Session, model: str, to: Path) -> str:
     report = session.report(model)
     platforms = [p.name for p in report.platforms if p.evidence != "none"]
     try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(str(to.parent), f"cannot be a folder: {error.strerror}", "Name another.") from None
+    try:
+        fresh.mkdir()
         for platform in platforms:
             _copy(session.examiner, f"{model}:{platform}", fresh / platform)
         document = {**to_json(report), "delivered": platforms}
@@ -89,9 +95,10 @@ def _deliver(session: Session, model: str, to: Path) -> str:
 
 
 def _copy(run: Examiner, name: str, to: Path) -> None:
-    record = run.store.record(run.status(name).key)
-    if record is None:
-        raise BuildError(name, "its record is gone", f"Run `doit {name}`.")
-    run.store.materialise(record.tree, to)
-    for entry in record.tree.entries:
+    # The copy, not the store: `doit gc` may have let go of the contents, and the copy is looked at byte by byte.
+    shutil.copytree(run.at.out(name), to)
+    tree = digests.of_folder(to)
+    if tree.digest != run.status(name).digest:
+        raise BuildError(name, "its copy in .cache/out was changed", f"Run `doit {name}`.")
+    for entry in tree.entries:
         (to / entry.path).chmod(0o755 if entry.mode == "x" else 0o644)

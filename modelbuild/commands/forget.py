@@ -14,9 +14,10 @@ def forget(names: Iterable[str]) -> None:
     """Drop what is remembered of each target of `names`; other names are none of ours."""
     session = doit_tasks.current()
     for name in names:
-        built = session.journal.built(name)
-        if built is not None:
-            session.examiner.store.forget(built.key)
+        if name in session.plan.targets:
+            built, status = session.journal.built(name), session.examiner.status(name)
+            for key in {status.key, built.key if built else ""} - {""}:
+                session.examiner.store.forget(key)
             session.journal.forget(name)
     session.close()
 

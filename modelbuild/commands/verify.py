@@ -26,7 +26,8 @@ class Verify(ProjectCommand):
         files = [path for path, _ in run.store.all_objects()]
         total = size(sum(path.stat().st_size for path in files))
         ending = f"{len(wrong)} found damaged; `doit` mends them." if wrong else "all as they were written."
-        self.say(f"{len(files)} objects ({total}) and {len(session.journal.targets())} copies read: {ending}")
+        copies = sum(session.journal.built(name) is not None for name in session.plan.targets)
+        self.say(f"{len(files)} objects ({total}) and {copies} copies read: {ending}")
         return 1 if wrong else 0
 
 

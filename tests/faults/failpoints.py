@@ -51,7 +51,7 @@ class Failpoints:
             return False  # reading leaves nothing behind
         return any(str(place).startswith(self.below) for place in places)
 
-    def _wrap(self, name: str, real: Callable[..., object], torn: Callable[..., object] | None = None):  # noqa: ANN202
+    def _wrap(self, name: str, real: Callable[..., object], torn: Callable[..., object] | None = None):
         def step(*arguments: object, **options: object) -> object:
             self._step(name, arguments, torn)
             return real(*arguments, **options)
