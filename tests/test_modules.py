@@ -157,13 +157,6 @@ def test_a_file_is_parsed_once_for_all_runs(tmp_path, monkeypatch):
     assert ClosureReader(tmp_path, of_file, memo).closure(("a",)) == first
 
 
-def test_a_memo_that_makes_no_sense_is_read_again(tmp_path):
-    write(tmp_path, {"a.py": "import b", "b.py": ""})
-    for nonsense in ("", "\0\0", "[1]", "null", "[[1]]"):
-        memo = dict.fromkeys([of_file(tmp_path / "a.py"), of_file(tmp_path / "b.py")], nonsense)
-        assert names(ClosureReader(tmp_path, of_file, memo).closure(("a",))) == ["a", "b"], nonsense
-
-
 # -- which module a manifest may name
 
 

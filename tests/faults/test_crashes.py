@@ -199,6 +199,20 @@ def test_a_journal_cut_short_anywhere_costs_work_and_nothing_else(start):
     assert len(lab.executor.ran) == 2
 
 
+def test_a_turned_bit_in_the_journal_costs_work_and_nothing_else(start):
+    lab = start("bits")
+    lab.build(two("b"))
+    whole = lab.at.state_db.read_bytes()
+    used = [n for n, byte in enumerate(whole) if byte]
+    for spot in used[:: max(len(used) // 80, 1)]:
+        for path in lab.at.cache.glob("state.db*"):
+            path.unlink()
+        lab.at.state_db.write_bytes(whole[:spot] + bytes([whole[spot] ^ 1]) + whole[spot + 1 :])
+        lab.build(two("b"))
+        assert {name: lab.text(name) for name in WANTED} == WANTED, spot
+    check_that_nothing_wrong_is_there(lab)
+
+
 def test_a_crash_while_pins_are_written_leaves_them_as_they_were(tmp_path):
     from modelbuild.gc import pin, pins
 
