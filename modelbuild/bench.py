@@ -39,8 +39,11 @@ class Bench:
         """Lay a copy of a project file. Raises InputChangedError when it is no longer what the key says."""
         place = self.folder / "in" / role / source.name
         place.parent.mkdir(parents=True)
-        with source.open("rb", buffering=0) as reader, place.open("xb", buffering=0) as writer:
-            found = digests.copy(reader, writer)
+        try:
+            with source.open("rb", buffering=0) as reader, place.open("xb", buffering=0) as writer:
+                found = digests.copy(reader, writer)
+        except FileNotFoundError:
+            found = ""
         if found != digest:
             raise InputChangedError(
                 target, f"{source.name} changed while the target was being built", "Run `doit` again."

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 OWN_PACKAGE = Path(__file__).parent
 
@@ -61,38 +61,51 @@ class Finder:
         return self._listings[folder]
 
 
-class ImportReader(ast.NodeVisitor):
-    """Collects (level, module, names) of every import that can run; blocks under TYPE_CHECKING cannot."""
-
-    def __init__(self) -> None:
-        self.found: list[tuple[int, str, list[str]]] = []
-
-    def visit_Import(self, node: ast.Import) -> None:
-        self.found.extend((0, alias.name, []) for alias in node.names)
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        self.found.append((node.level, node.module or "", [alias.name for alias in node.names]))
-
-    def visit_If(self, node: ast.If) -> None:
-        name = node.test.attr if isinstance(node.test, ast.Attribute) else getattr(node.test, "id", "")
-        for child in node.orelse if name == "TYPE_CHECKING" else [node.test, *node.body, *node.orelse]:
-            self.visit(child)
+Import = tuple[int, str, list[str]]
+ALL = -1  # the level of what `__all__` of a package names: a star import loads those that are submodules
 
 
-def read_imports(source: bytes) -> list[tuple[int, str, list[str]]]:
-    """List the imports of one source file; a file that does not parse has none (its import will say why)."""
-    reader = ImportReader()
+def read_imports(source: bytes) -> list[Import]:
+    """List (level, module, names) of every import that can run; blocks under TYPE_CHECKING cannot.
+
+    A file that does not parse has none: its import will say why.
+    """
+    found: list[Import] = []
     try:
-        reader.visit(ast.parse(source))
+        todo: list[ast.AST] = [ast.parse(source)]
     except (SyntaxError, ValueError):
         return []
-    return reader.found
+    while todo:  # no recursion: generated code nests deeper than Python's stack
+        node = todo.pop()
+        found.extend(_imports_of(node))
+        todo.extend(node.orelse if _for_type_checkers(node) else ast.iter_child_nodes(node))
+    return sorted(found)
 
 
-def _names(dotted: str, is_package: bool, imports: list[tuple[int, str, list[str]]]) -> Iterator[str]:
+def _for_type_checkers(node: ast.AST) -> TypeGuard[ast.If]:
+    if not isinstance(node, ast.If):
+        return False
+    name = node.test.attr if isinstance(node.test, ast.Attribute) else getattr(node.test, "id", "")
+    return name == "TYPE_CHECKING"
+
+
+def _imports_of(node: ast.AST) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        yield from ((0, alias.name, []) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield node.level, node.module or "", [alias.name for alias in node.names]
+    elif isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "__all__" for t in node.targets):
+        words = (n.value for n in ast.walk(node.value) if isinstance(n, ast.Constant))
+        yield ALL, "", [word for word in words if isinstance(word, str)]
+
+
+def _names(dotted: str, is_package: bool, imports: list[Import]) -> Iterator[str]:
     """Absolute names that the import statements of module `dotted` may load, submodules included."""
     for level, module, names in imports:
         base = module
+        if level == ALL:
+            yield from (f"{dotted}.{name}" for name in names if is_package)
+            continue
         if level:
             up = dotted.split(".")
             package = up[: len(up) - level + (1 if is_package else 0)]
@@ -148,9 +161,9 @@ class ClosureReader:
             self._direct[dotted] = ({part for name in names for part in self._split(name, outer)}, outer)
         return self._direct[dotted]
 
-    def _imports(self, path: Path) -> list[tuple[int, str, list[str]]]:
+    def _imports(self, path: Path) -> list[Import]:
         digest = self._digest(path)
         if digest not in self._memo:
             self._memo[digest] = json.dumps(read_imports(path.read_bytes()))
-        found: list[tuple[int, str, list[str]]] = json.loads(self._memo[digest])
+        found: list[Import] = json.loads(self._memo[digest])
         return found

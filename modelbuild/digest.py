@@ -43,9 +43,9 @@ class Tree(NamedTuple):
         return sum(entry.size for entry in self.entries)
 
 
-def stamp(path: str | Path) -> Stamp:
-    """Stat `path`, following no link. Raises FileNotFoundError."""
-    s = os.lstat(path)
+def stamp(path: str | Path, follow: bool = False) -> Stamp:
+    """Stat `path`, following a link only on demand. Raises FileNotFoundError."""
+    s = os.stat(path) if follow else os.lstat(path)  # noqa: PTH116
     return Stamp(s.st_mtime_ns, s.st_ctime_ns, s.st_size, s.st_ino)
 
 
@@ -84,12 +84,17 @@ def tree(entries: Iterable[Entry]) -> Tree:
     return Tree(of_bytes(text.encode()), ordered)
 
 
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
 def walk(folder: Path) -> Iterator[tuple[str, Path]]:
     """Every regular file below `folder` as (path with slashes, place), sorted.
 
     Raises ValueError on links, sockets and other things that are neither file nor folder: they do not travel.
     """
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_refuse):
         folders.sort()
         here = Path(parent)
         for name in sorted([*files, *(f for f in folders if (here / f).is_symlink())]):

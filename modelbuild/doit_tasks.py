@@ -107,7 +107,10 @@ class Build(Step):
         return True
 
     def why(self) -> str:
-        return self.session.examiner.status(self.name).reason
+        try:
+            return self.session.examiner.status(self.name).reason
+        except ModelbuildError as error:
+            return str(error)
 
     def run(self) -> None:
         self.session.builder.build(self.name, Reporter.sink(self.name))

@@ -1,4 +1,4 @@
-"""The local executor: one fresh process a job, forked here when that is safe and cheap, else by the zygote."""
+"""The local executor: one fresh process a job, forked by the zygote."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
 from modelbuild.errors import JobCrashedError, RecipeError
-from modelbuild.job import Job, perform
+from modelbuild.job import Job
 from modelbuild.progress import Sink
-from modelbuild.zygote import PRELOAD, start
+from modelbuild.zygote import post, start
 
 
 class Executor(Protocol):
@@ -42,50 +42,42 @@ class LocalExecutor:
         home_read, home_write = os.pipe()
         life_read, life_write = os.pipe()
         try:
-            pid = self._launch(job, home_write, life_read, (home_read, life_write))
             with os.fdopen(home_read, "rb") as home:
+                self._order(job, home_write, life_read)
                 result = _listen(home, sink)
         finally:
             os.close(life_write)  # whatever happened here, the job does not outlive it
-        if pid:
-            _, status = os.waitpid(pid, 0)
-            result.setdefault("ended", os.waitstatus_to_exitcode(status))
         return _verdict(job, result)
 
-    def _launch(self, job: Job, home: int, life: int, ours: tuple[int, int]) -> int:
-        """Start the job; return its pid when it was forked here, 0 when the zygote has it."""
+    def _order(self, job: Job, home: int, life: int) -> None:
         try:
-            # Forking a process with threads can deadlock the child, and an import here would be paid by every job.
-            if self._zygote is None and threading.active_count() == 1 and not set(job.imports) & set(PRELOAD):
-                return _fork_here(job, home, life, ours)
-            self._send(job, home, life)
-            return 0
+            with self._lock:
+                try:
+                    post(self._running(), job, home, life)
+                except (BrokenPipeError, ConnectionResetError):  # it was killed a moment ago
+                    self._stop()
+                    post(self._running(), job, home, life)
         finally:
             os.close(home)
             os.close(life)
 
-    def _send(self, job: Job, home: int, life: int) -> None:
-        with self._lock:
-            if self._zygote is None or self._zygote[0].poll() is not None:
-                self._zygote = start()
-            socket.send_fds(self._zygote[1], [job.to_json().encode()], [home, life])
+    def _running(self) -> socket.socket:
+        if self._zygote is not None and self._zygote[0].poll() is not None:
+            self._stop()
+        if self._zygote is None:
+            self._zygote = start()
+        return self._zygote[1]
+
+    def _stop(self) -> None:
+        if self._zygote is not None:
+            process, orders = self._zygote
+            orders.close()
+            process.wait()
+            self._zygote = None
 
     def close(self) -> None:
         with self._lock:
-            if self._zygote is not None:
-                process, orders = self._zygote
-                orders.close()
-                process.wait()
-                self._zygote = None
-
-
-def _fork_here(job: Job, home: int, life: int, ours: tuple[int, int]) -> int:
-    pid = os.fork()
-    if pid == 0:
-        for descriptor in ours:
-            os.close(descriptor)
-        perform(job, home, life)
-    return pid
+            self._stop()
 
 
 def _messages(home: BinaryIO) -> Iterator[dict[str, Any]]:
@@ -103,7 +95,14 @@ def _listen(home: BinaryIO, sink: Sink) -> dict[str, Any]:
             sink(done, total, values)
         else:
             result.update(message)
+        if "ended" in message:  # a process that the recipe left behind may hold the pipe open
+            break
     return result
+
+
+def _signal(number: int) -> str:
+    known = {int(s): s.name for s in signal.Signals}
+    return known.get(number, f"signal {number}")
 
 
 def _verdict(job: Job, result: dict[str, Any]) -> float:
@@ -113,6 +112,6 @@ def _verdict(job: Job, result: dict[str, Any]) -> float:
         place, fact, remedy = result["failed"]
         raise RecipeError(place or job.target, fact, remedy)
     code = int(result.get("ended", -signal.SIGKILL))
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    how = f"was killed by {_signal(-code)}" if code < 0 else f"ended with exit code {code}"
     hint = "The machine may be out of memory. " if code == -signal.SIGKILL else ""
     raise JobCrashedError(job.target, f"its process {how}", f"{hint}Its output is in {job.log}.")

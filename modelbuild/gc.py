@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuild import leases
+from modelbuild.errors import StoreError
 from modelbuild.paths import Workspace
 from modelbuild.store import Record, Store
 
@@ -46,7 +47,7 @@ def collect(at: Workspace, store: Store, limits: Limits, dry_run: bool = False) 
     """Let go of what `limits` allow; builds wait for the moment this takes."""
     with leases.closed(at.leases) as live:
         pinned = set(pins(at).values())
-        records = _records(store, live.keys | pinned)
+        records, torn = _records(store, live.keys | pinned)
         keep = _within(records, limits, time.time())
         drop = [r for r in records if r not in keep]
         named = {entry.digest for r in keep for entry in r.record.tree.entries}
@@ -55,7 +56,7 @@ def collect(at: Workspace, store: Store, limits: Limits, dry_run: bool = False) 
         freed = sum(map(_size, loose))
         total = sum(_size(p) for p, _ in store.all_objects())
         if not dry_run:
-            for path in [*(r.path for r in drop), *loose]:
+            for path in [*torn, *(r.path for r in drop), *loose]:
                 path.unlink(missing_ok=True)
             _sweep(at, live)
     return Freed(len(drop), len(loose), freed, total - freed)
@@ -75,15 +76,16 @@ def _changed(path: Path) -> float:
         return float("inf")
 
 
-def _records(store: Store, held: set[str] | frozenset[str]) -> list[_Kept]:
-    found = []
+def _records(store: Store, held: set[str] | frozenset[str]) -> tuple[list[_Kept], list[Path]]:
+    """Return every record, held ones and then the most recently used first, and the files that hold none."""
+    found, torn = [], []
     for path, key in store.records():
         record = store.record(key)
         if record is None:
-            path.unlink(missing_ok=True)
+            torn.append(path)
         else:
             found.append(_Kept(path, record, path.stat().st_mtime, key in held))
-    return sorted(found, key=lambda r: (r.held, r.used), reverse=True)
+    return sorted(found, key=lambda r: (r.held, r.used), reverse=True), torn
 
 
 def _within(records: list[_Kept], limits: Limits, now: float) -> list[_Kept]:
@@ -113,12 +115,15 @@ def _sweep(at: Workspace, live: leases.Live) -> None:
 
 
 def pins(at: Workspace) -> dict[str, str]:
-    """Return pinned target -> key."""
+    """Return pinned target -> key. Raises StoreError when the file cannot be read."""
     try:
         found = json.loads(at.pins.read_text())
-    except (OSError, ValueError):
+        return {str(k): str(v) for k, v in found.items()}
+    except FileNotFoundError:
         return {}
-    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+    except (OSError, ValueError, AttributeError):
+        # To take it for an empty list would let go of what somebody asked to keep.
+        raise StoreError(str(at.pins), "cannot be read as pins", "Delete it and pin again.") from None
 
 
 def pin(at: Workspace, changes: dict[str, str | None]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from modelbuild.manifest import Data, Model, OnnxSource, Platform, Project, WeightsSource
+from modelbuild.manifest import Data, Model, OnnxSource, Platform, Project, Student, Teacher, WeightsSource
 from modelbuild.runtimes import base
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -175,47 +175,32 @@ def _net(model: Model) -> dict[str, Any]:
 
 
 def _student(model: Model) -> Iterator[Target]:
-    name, source, teacher, student = model.name, model.source, model.teacher, model.student
+    """The student's weights: given, or distilled from a teacher."""
+    source = model.source
     if isinstance(source, WeightsSource):
-        code = (_module(source.module),)
-        yield Target(
-            f"{name}:student",
-            WEIGHTS,
-            "the given weights",
-            _net(model),
-            files={"weights": source.weights},
-            modules=code,
-        )
-    if teacher is not None and student is not None:
-        given = {"module": teacher.module, "args": teacher.args}
-        code = (_module(teacher.module),)
-        yield Target(
-            f"{name}:teacher",
-            TEACHER,
-            "the trained teacher",
-            {**given, "train": teacher.train},
-            _roles(model, "train"),
-            modules=code,
-        )
-        inputs = _roles(model, "teacher", "train", "unlabelled", "evaluation")
-        yield Target(
-            f"{name}:teacher.outputs",
-            TEACHER_OUTPUTS,
-            "the teacher's outputs on all data",
-            given,
-            inputs,
-            modules=code,
-        )
-        params = {**_net(model), "distil": student.distil, "train": student.train}
-        inputs = {**_roles(model, "train", "unlabelled"), "outputs": f"{name}:teacher.outputs"}
-        yield Target(
-            f"{name}:student",
-            DISTIL,
-            "the student, distilled",
-            params,
-            inputs,
-            modules=(_module(student.module),),
-        )
+        files, code = {"weights": source.weights}, (_module(source.module),)
+        doc = "the given weights"
+        yield Target(f"{model.name}:student", WEIGHTS, doc, _net(model), files=files, modules=code)
+    if model.teacher is not None and model.student is not None:
+        yield from _teacher(model, model.teacher)
+        yield _distilled(model, model.student)
+
+
+def _teacher(model: Model, teacher: Teacher) -> Iterator[Target]:
+    name, code = f"{model.name}:teacher", (_module(teacher.module),)
+    net = {"module": teacher.module, "args": teacher.args}
+    trained = {**net, "train": teacher.train}
+    yield Target(name, TEACHER, "the trained teacher", trained, _roles(model, "train"), modules=code)
+    inputs = _roles(model, "teacher", "train", "unlabelled", "evaluation")
+    doc = "the teacher's outputs on all data"
+    yield Target(f"{name}.outputs", TEACHER_OUTPUTS, doc, net, inputs, modules=code)
+
+
+def _distilled(model: Model, student: Student) -> Target:
+    params = {**_net(model), "distil": student.distil, "train": student.train}
+    inputs = {**_roles(model, "train", "unlabelled"), "outputs": f"{model.name}:teacher.outputs"}
+    code = (_module(student.module),)
+    return Target(f"{model.name}:student", DISTIL, "the student, distilled", params, inputs, modules=code)
 
 
 def _platform(model: Model, platform: Platform) -> Iterator[Target]:

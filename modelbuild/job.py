@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import random
 import signal
 import sys
 import threading
@@ -50,7 +51,9 @@ def perform(job: Job, home: int, life: int) -> NoReturn:
     _redirect(job.log)
     say = _speaker(home)
     progress.set_sink(
-        lambda done, total, values: say({"step": [done, total, {k: float(v) for k, v in values.items()}]})
+        lambda done, total, values: say(
+            {"step": [int(done), int(total), {k: float(v) for k, v in values.items()}]}
+        )
     )
     say(_attempt(job))
     sys.stdout.flush()
@@ -83,9 +86,17 @@ def _send(home: int, data: bytes) -> None:
         data = data[os.write(home, data) :]
 
 
+def _seed() -> None:
+    """Begin the global generators anew, so that code which forgot a seed still repeats itself."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+
+
 def _attempt(job: Job) -> dict[str, Any]:
     try:
         module, _, name = job.function.partition(":")
+        _seed()
         recipe = getattr(importlib.import_module(module), name)
         began = time.perf_counter()
         recipe({role: Path(p) for role, p in job.inputs.items()}, job.params, Path(job.out))

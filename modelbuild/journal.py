@@ -15,14 +15,17 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, MutableMapping
-from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from modelbuild.digest import RACY_NS, Stamp, of_bytes, of_file, stamp
 from modelbuild.errors import StoreError
 
-SCHEMA = """
+TABLES = ("stat", "built", "memo")
+Rows = dict[str, list[tuple[Any, ...]]]
+FORM = 2  # raise it when a table changes: a file of another form is dropped
+SCHEMA = f"""
+begin immediate;
 create table if not exists stat (
   path text primary key, mtime int, ctime int, size int, inode int, digest text, sum text
 ) without rowid;
@@ -32,8 +35,9 @@ create table if not exists built (
 create table if not exists memo (
   kind text, digest text, value text, sum text, primary key (kind, digest)
 ) without rowid;
+pragma user_version = {FORM};
+commit;
 """
-FORM = 2  # raise it when a table changes: a file of another form is dropped
 
 
 def _sum(values: tuple[object, ...]) -> str:
@@ -49,68 +53,63 @@ class Built(NamedTuple):
     witness: str
 
 
+def _sound(rows: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    return (row[:-1] for row in rows if row[-1] == _sum(row[:-1]))
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, Rows]:
+    """Open the file and read all of it. Raises sqlite3.DatabaseError when it is not one of ours, or damaged."""
+    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    try:
+        form = db.execute("pragma user_version").fetchone()[0]
+        if form not in (0, FORM):
+            raise sqlite3.DatabaseError("of another form")
+        if db.execute("select count(*) from sqlite_master").fetchone() != (3,):
+            db.execute("pragma journal_mode=wal")
+            db.executescript(SCHEMA)
+        elif form != FORM:
+            raise sqlite3.DatabaseError("of another form")
+        db.execute("pragma synchronous=normal")
+        return db, {t: db.execute(f"select * from {t}").fetchall() for t in TABLES}  # noqa: S608
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
+
+
 class Journal:
     """`state.db` in memory, with what is new kept aside until `flush`. Threads may share it."""
 
     def __init__(self, path: Path) -> None:
+        """Read the file where there is one. Raises StoreError when another process holds it."""
         self._path = path
         self._lock = threading.RLock()
         self._pending: dict[tuple[str, ...], tuple[str, tuple[object, ...]]] = {}
+        self._db: sqlite3.Connection | None = None
+        rows: Rows = {table: [] for table in TABLES}
+        if path.exists():
+            self._db, rows = self._opened()
+        self._stat: dict[str, tuple[Stamp, str]] = {
+            p: (Stamp(m, c, s, i), d) for p, m, c, s, i, d in _sound(rows["stat"])
+        }
+        self._built = {t: Built(k, d, w) for t, k, d, w in _sound(rows["built"])}
+        self._memos: dict[tuple[str, str], str] = {(k, d): v for k, d, v in _sound(rows["memo"])}
 
-    @cached_property
-    def _db(self) -> sqlite3.Connection:
-        try:
-            return self._open()
-        except (sqlite3.DatabaseError, OverflowError) as error:
-            if "locked" in str(error):
-                raise StoreError(
-                    str(self._path), "another process has it locked", "Wait for that build."
-                ) from error
-            # Truncated or overwritten: everything in it can be found again.
-            for suffix in ("", "-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            return self._open()
-
-    def _open(self) -> sqlite3.Connection:
+    def _opened(self) -> tuple[sqlite3.Connection, Rows]:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             remedy = "Make it a folder that can be written."
             raise StoreError(str(self._path.parent), f"cannot be used: {error.strerror}", remedy) from error
-        db = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
         try:
-            form = db.execute("pragma user_version").fetchone()[0]
-            if form not in (0, FORM):
-                raise sqlite3.DatabaseError("of another form")
-            if db.execute("select count(*) from sqlite_master").fetchone() != (3,):
-                db.execute("pragma journal_mode=wal")
-                db.executescript(SCHEMA)
-                db.execute(f"pragma user_version={FORM}")
-            elif form != FORM:
-                raise sqlite3.DatabaseError("of another form")
-            db.execute("pragma synchronous=normal")
-            self._rows = {t: db.execute(f"select * from {t}").fetchall() for t in ("stat", "built", "memo")}  # noqa: S608
-        except sqlite3.DatabaseError:
-            db.close()
-            raise
-        return db
-
-    def _read(self, table: str) -> list[tuple[str, ...]]:
-        with self._lock:
-            rows = self._rows.pop(table) if self._db else []
-        return [row[:-1] for row in rows if row[-1] == _sum(row[:-1])]
-
-    @cached_property
-    def _stat(self) -> dict[str, tuple[Stamp, str]]:
-        return {p: (Stamp(m, c, s, i), d) for p, m, c, s, i, d in self._read("stat")}  # type: ignore[arg-type]
-
-    @cached_property
-    def _built(self) -> dict[str, Built]:
-        return {t: Built(k, d, w) for t, k, d, w in self._read("built")}
-
-    @cached_property
-    def _memos(self) -> dict[tuple[str, str], str]:
-        return {(k, d): v for k, d, v in self._read("memo")}
+            return _open(self._path)
+        except (sqlite3.DatabaseError, OverflowError) as error:
+            if "locked" in str(error) or "unable to open" in str(error):
+                remedy = "Wait for other builds to end, or mend the permissions of .cache."
+                raise StoreError(str(self._path), str(error), remedy) from error
+        # Truncated or overwritten: everything in it can be found again.
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        return _open(self._path)
 
     def _later(self, row: tuple[str, ...], sql: str, values: tuple[object, ...]) -> None:
         with self._lock:
@@ -118,13 +117,13 @@ class Journal:
 
     def digest(self, path: Path) -> str:
         """Digest of a file, from memory while its stamp is unchanged. Raises FileNotFoundError."""
-        name, now = str(path), stamp(path)
+        name, now = str(path), stamp(path, follow=True)
         known = self._stat.get(name)
         if known is not None and known[0] == now:
             return known[1]
         _let_settle(now)
         found = of_file(path)
-        if stamp(path) == now:
+        if stamp(path, follow=True) == now and _is_text(name):
             self._stat[name] = (now, found)
             self._later(
                 ("stat", name), "insert or replace into stat values (?,?,?,?,?,?,?)", (name, *now, found)
@@ -153,21 +152,33 @@ class Journal:
 
     def flush(self) -> None:
         """Write what is new in one transaction. A disk that refuses costs the memory, not the build."""
-        with self._lock, contextlib.suppress(sqlite3.Error):
+        with self._lock:
             if not self._pending:
                 return
-            self._db.execute("begin immediate")
+            with contextlib.suppress(sqlite3.Error, StoreError):
+                if self._db is None:
+                    self._db, _ = self._opened()
+                self._write(self._db)
+
+    def _write(self, db: sqlite3.Connection) -> None:
+        try:
+            db.execute("begin immediate")
             for sql, values in self._pending.values():
-                self._db.execute(sql, values)
-            self._db.execute("commit")
+                db.execute(sql, values)
+            db.execute("commit")
             self._pending.clear()
+        except sqlite3.Error:
+            # Left open, the transaction would keep this process and all others from writing again.
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("rollback")
 
     def close(self) -> None:
+        """Write what is new, and let go of the file until there is more to write."""
         self.flush()
         with self._lock:
-            if "_db" in self.__dict__:
+            if self._db is not None:
                 self._db.close()
-                del self.__dict__["_db"]
+                self._db = None
 
 
 class Memo(MutableMapping[str, str]):
@@ -200,6 +211,11 @@ class Memo(MutableMapping[str, str]):
     def add(self, digest: str) -> None:
         """Remember that `digest` was seen, as a set would."""
         self[digest] = ""
+
+
+def _is_text(name: str) -> bool:
+    """Whether sqlite can keep the name; a file whose name is no Unicode is hashed each time."""
+    return name.isascii() or not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def _let_settle(now: Stamp) -> None:

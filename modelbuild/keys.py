@@ -29,7 +29,7 @@ from xxhash import xxh3_128
 
 from modelbuild.closure import ClosureReader
 from modelbuild.errors import BuildError
-from modelbuild.graph import Target
+from modelbuild.graph import Recipe, Target
 from modelbuild.versions import ImportNames, installed, normal
 
 GENERATION = 1  # raise it when the meaning of stored bytes changes: every key changes with it
@@ -53,7 +53,7 @@ class Keys:
         self, root: Path, digest: Callable[[Path], str], memo: Callable[[str], MutableMapping[str, str]]
     ) -> None:
         self._root, self._digest, self._memo = root, digest, memo
-        self._fixed: dict[tuple[str, ...], Parts] = {}
+        self._fixed: dict[tuple[Recipe, tuple[str, ...], tuple[str, ...]], Parts] = {}
         self._sources: dict[Path, str] = {}
         self._closures = ClosureReader(root, self._source, memo("imports"))
         self._names = ImportNames(memo("providers"))
@@ -85,7 +85,7 @@ class Keys:
     def _code(self, target: Target) -> Parts:
         """Parts shared by all targets of one recipe and the same modules."""
         recipe = target.recipe
-        which = (recipe.function, *target.modules)
+        which = (recipe, target.modules, target.tools)
         if which not in self._fixed:
             fixed = (
                 ("generation", str(GENERATION)),

@@ -18,7 +18,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from modelbuild import digest as digests
@@ -28,6 +28,10 @@ from modelbuild.limits import LIMITS
 from modelbuild.paths import Workspace
 
 _serial = itertools.count()
+
+REFUSED = frozenset(  # what a disk says when the trouble is not ours
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ def disk_words(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO):
+        if error.errno in REFUSED:
             raise StoreError(
                 str(path),
                 f"cannot write: {error.strerror}",
@@ -211,8 +215,15 @@ def _document(record: Record) -> dict[str, Any]:
     }
 
 
+def _stays_inside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return bool(parts) and parts[0] != "/" and ".." not in parts
+
+
 def _parse(body: str) -> Record:
     data = json.loads(body)
     tree = Tree(data["digest"], tuple(Entry(*entry) for entry in data["entries"]))
+    if not all(_stays_inside(entry.path) for entry in tree.entries):
+        raise ValueError("a record may only name files below its folder")
     parts = tuple((label, value) for label, value in data["parts"])
     return Record(data["key"], data["target"], parts, tree, data["seconds"])

@@ -11,6 +11,7 @@ import time
 from typing import Any, Protocol, TextIO
 
 from modelbuild.examine import Outcome
+from modelbuild.wording import printable
 
 EVERY = 5.0  # seconds between plain progress lines of one target
 _COLOURS = {"built": "32", "restored": "36", "failed": "31", "red": "31", "holds": "32"}
@@ -136,13 +137,13 @@ class View:
             shown = f"\x1b[{_COLOURS[state]}m{shown}\x1b[0m"
         with self._lock:
             self._progress.stop(name)
-            text = f"{name:<{self._width}}  {shown}  {took:>8}  {reason}".rstrip()
+            text = f"{name:<{self._width}}  {shown}  {took:>8}  {printable(reason)}".rstrip()
             # A thousand targets with nothing to do are not worth a thousand system calls.
             self._progress.write(text, flush=state != "up-to-date")
 
     def say(self, text: str) -> None:
         with self._lock:
-            self._progress.write(text)
+            self._progress.write(printable(text, "\n"))
 
     def close(self) -> None:
         with self._lock:

@@ -46,7 +46,10 @@ def check(folder: str | Path, witness: str) -> Finding:
         )
         if not same or s.st_ctime_ns > settled:
             doubtful.append(row)
-    return _look_closer(Path(folder), rows, doubtful) if doubtful else Finding()
+    try:
+        return _look_closer(Path(folder), rows, doubtful) if doubtful else Finding()
+    except OSError as error:  # another build is putting its copy there, or it may not be read
+        return Finding(f"{Path(folder).name} cannot be read: {error.strerror}")
 
 
 def _look_closer(folder: Path, rows: list[list[str]], doubtful: list[list[str]]) -> Finding:

@@ -16,6 +16,11 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in cut(text))
 
 
+def printable(text: str, also: str = "") -> str:
+    """Return `text` with what could steer a terminal made visible; the characters in `also` stay."""
+    return "".join(c if c.isprintable() or c in also else f"\\x{ord(c):02x}" for c in text)
+
+
 def quote(value: Any) -> str:
     """Return a JSON value as it would stand in a file, fit to be shown."""
     return shown(json.dumps(value, ensure_ascii=False))

@@ -22,14 +22,12 @@ import sys
 from modelbuild.job import Job, perform
 
 PRELOAD = ("numpy", "torch", "onnx", "onnxruntime", "onnxscript", "sklearn")
-MESSAGE = 1 << 22  # bytes; a job's JSON is a few KB
+HEAD = 8  # bytes before a job's JSON: its length; the descriptors travel with them
 
 
 def start() -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start the zygote; it ends when the returned socket is closed."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in (ours, theirs):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE)
+    ours, theirs = socket.socketpair()
     # Hash order must not reach an artefact's bytes, and one thread a job keeps results and machines steady.
     env = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -55,10 +53,29 @@ def serve(descriptor: int) -> None:
             os.read(bell_read, 4096)
             _bury(homes)
         if orders.fileno() in ready:
-            message, descriptors, _, _ = socket.recv_fds(orders, MESSAGE, 2)
-            if not message:
+            head, descriptors, _, _ = socket.recv_fds(orders, HEAD, 2)
+            body = _exactly(orders, int.from_bytes(head)) if head else b""
+            if not body:
                 return
-            _fork(Job.from_json(message.decode()), descriptors[0], descriptors[1], homes, orders)
+            _fork(Job.from_json(body.decode()), descriptors[0], descriptors[1], homes, orders)
+
+
+def post(orders: socket.socket, job: Job, home: int, life: int) -> None:
+    """Order `job` from the zygote behind `orders`. Raises OSError when it is no more."""
+    body = job.to_json().encode()
+    socket.send_fds(orders, [len(body).to_bytes(HEAD)], [home, life])
+    orders.sendall(body)
+
+
+def _exactly(orders: socket.socket, size: int) -> bytes:
+    """Read `size` bytes; b"" when the other end closes before."""
+    parts = []
+    while size:
+        parts.append(orders.recv(min(size, 1 << 20)))
+        if not parts[-1]:
+            return b""
+        size -= len(parts[-1])
+    return b"".join(parts)
 
 
 def _fork(job: Job, home: int, life: int, homes: dict[int, int], orders: socket.socket) -> None:
@@ -90,7 +107,11 @@ def _bury(homes: dict[int, int]) -> None:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            home = homes.pop(pid)
+            home = homes.pop(pid, None)
+            if home is None:  # not a job: a process that some framework began when it was imported
+                continue
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)  # what the recipe left running
             with contextlib.suppress(OSError):
                 os.write(home, b'{"ended": %d}\n' % os.waitstatus_to_exitcode(status))
             os.close(home)

@@ -11,6 +11,7 @@ from doit.cmd_base import DoitCmdBase
 from modelbuild import doit_tasks
 from modelbuild.errors import CommandError, ModelbuildError, did_you_mean
 from modelbuild.session import Session
+from modelbuild.wording import printable
 
 
 class ProjectCommand(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
@@ -40,7 +41,8 @@ class ProjectCommand(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
         raise AssertionError("every command says what it does")
 
     def say(self, text: str = "") -> None:
-        self.outstream.write(f"{text}\n")
+        """Write a line, or lines; names and values come from manifests and may not steer the terminal."""
+        self.outstream.write(f"{printable(text, chr(10))}\n")
 
 
 def chosen(session: Session, args: Iterable[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The first `doit` on digits from nothing: CPU seconds, and where they go.
 
-    python tests/bench/cold.py
+python tests/bench/cold.py
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def main() -> None:
         shutil.copytree(REPO / "manifests", folder / "manifests")
         env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         command = [sys.executable, "-m", "doit", "digits"]
-        total = cpu(lambda: subprocess.run(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, check=True))
+        total = cpu(
+            lambda: subprocess.run(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, check=True)
+        )
         report = json.loads((folder / ".cache/out/digits/report.json").read_text())
         print(f"first doit on digits: {total:.1f} s of CPU")
         rows = sorted(report["targets"], key=lambda row: -row["seconds"])

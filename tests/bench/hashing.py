@@ -1,6 +1,6 @@
 """Hashing: how near to the library's own speed, and how often a build reads each file to hash it.
 
-    python tests/bench/hashing.py [MB]              (default 1024)
+python tests/bench/hashing.py [MB]              (default 1024)
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from pathlib import Path
 from xxhash import xxh3_128
 
 sys.path.insert(0, str(Path(__file__).parent))
+from projects import TrivialExecutor, generated
+
 from modelbuild import digest
 from modelbuild.session import Session
-from projects import TrivialExecutor, generated
 
 
 def speed(size: int) -> None:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from projects import REPO
 
 RUNS = 15
-DODO = '''
+DODO = """
 import json
 from pathlib import Path
 from modelbuild import graph
@@ -39,14 +39,14 @@ DOIT_CONFIG = configure(Path.cwd())
 
 def task_models():
     yield from generate()
-'''
-RECIPE = '''
+"""
+RECIPE = """
 import time
 {needs}
 
 def make(inputs, params, out_dir):
     (out_dir / "made.txt").write_text(str(params["n"]))
-'''
+"""
 
 
 def run(folder: Path) -> float:
