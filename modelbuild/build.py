@@ -150,7 +150,8 @@ class Builder:
             self._lay(bench, role, dependency)
         digests = dict(status.parts)
         for role, path in target.files.items():
-            bench.lay_file(role, self.at.root / path, digests[f"file {role}"], target.name)
+            digest = digests[f"file {role}"]
+            bench.lay_file(role, self.at.root / path, digest, self.journal.digest, target.name)
         bench.out.mkdir(parents=True)
         inputs = {role: str(place) for role, place in bench.inputs.items()}
         imports = tuple(sorted(self.known.keys.imports(target)))

@@ -5,8 +5,6 @@ statements (`ast`), so that it costs no import and no execution: project modules
 are named (their version goes into the key), the standard library is the Python version.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import os
@@ -40,6 +38,11 @@ class Finder:
             own = parts[0] == OWN_PACKAGE.name
             self._found[dotted] = self.below(str(OWN_PACKAGE.parent) if own else self._root, parts)
         return self._found[dotted]
+
+    def knows(self, top: str) -> bool:
+        """Whether a module of top-level name `top` could be here at all: most imports are of other packages."""
+        there = self._listing(self._root)
+        return top == OWN_PACKAGE.name or top in there or f"{top}.py" in there
 
     def below(self, folder: str, parts: list[str]) -> Path | None:
         """Return `folder/a/b.py` or `folder/a/b/__init__.py` for parts a, b."""
@@ -149,9 +152,11 @@ class ClosureReader:
 
     def _split(self, name: str, external: set[str]) -> list[str]:
         """Return the modules here that importing `name` runs; add its package to `external` when there is none."""
-        here = [parent for parent in _with_parents(name) if self._finder.find(parent) is not None]
+        top = name.partition(".")[0]
+        parents = _with_parents(name) if self._finder.knows(top) else []
+        here = [parent for parent in parents if self._finder.find(parent) is not None]
         if not here and name:
-            external.add(name.partition(".")[0])
+            external.add(top)
         return here
 
     def _reached(self, dotted: str, path: Path) -> tuple[set[str], set[str]]:

@@ -1,20 +1,17 @@
 """A path that a manifest names, held inside the project: relative, without `..`, led out by no link."""
 
-from __future__ import annotations
-
 import os
 import re
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from modelbuild.wording import closest, quote
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Why a path is not taken, and what to write instead."""
 
     fact: str

@@ -1,7 +1,5 @@
 """What a manifest declares, as values: the only form in which the rest of the program sees one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Digests: xxh3_128 of a file's bytes, and of a folder's sorted (path, mode, digest, size) list."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterable, Iterator

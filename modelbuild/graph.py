@@ -1,7 +1,5 @@
 """The graph of targets: what is built by which recipe from what. Made of manifests alone, importing no framework."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple

@@ -8,8 +8,6 @@ Everything is read once at the start and written in one transaction at a time. A
 dropped and begun anew.
 """
 
-from __future__ import annotations
-
 import contextlib
 import sqlite3
 import threading
@@ -146,7 +144,7 @@ class Journal:
     def targets(self) -> list[str]:
         return sorted(self._built)
 
-    def memo(self, kind: str) -> Memo:
+    def memo(self, kind: str) -> "Memo":
         """Return the lasting dictionary named `kind`."""
         return Memo(self, kind)
 

@@ -1,7 +1,5 @@
 """Every limit on hostile or runaway input, by name."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

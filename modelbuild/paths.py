@@ -1,7 +1,5 @@
 """Where things lie: the project's root and the folders below `.cache/`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

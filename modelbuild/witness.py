@@ -5,8 +5,6 @@ is believed while its stamp is the same, unless it was younger than 20 ms when t
 have changed again within one tick of the clock, so it is hashed once more and the witness taken anew.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import stat

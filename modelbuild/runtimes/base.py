@@ -9,12 +9,11 @@ importing a runtime's module and calling these four must not load the packages t
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from modelbuild.errors import CommandError, did_you_mean
 
@@ -26,8 +25,7 @@ Evidence = Literal["executed", "interpreted", "none"]
 Target = Literal["onnx", "student", "evaluation", "calibration"]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """What came out of one artefact: arrays by output name (samples first), and who computed them.
 
     `evidence` is "executed" when the shipped runtime ran the artefact, "interpreted" when a reference
@@ -38,7 +36,7 @@ class Run:
     version: str
     backend: str
     evidence: Evidence
-    placement: Mapping[str, str] = field(default_factory=dict)
+    placement: Mapping[str, str] = MappingProxyType({})
 
 
 @runtime_checkable
@@ -106,8 +104,9 @@ def known() -> tuple[str, ...]:
 @cache
 def builtin() -> tuple[str, ...]:
     """The names of the runtimes in this folder, sorted; none of them is imported."""
-    found = pkgutil.iter_modules([str(Path(__file__).parent)])
-    return tuple(sorted(m.name.replace("_", "-") for m in found if m.name != "base" and m.name[0] != "_"))
+    here = Path(__file__).parent
+    found = {p.stem for p in here.glob("*.py")} | {p.parent.name for p in here.glob("*/__init__.py")}
+    return tuple(sorted(name.replace("_", "-") for name in found if name != "base" and name[0] != "_"))
 
 
 def _entry_points() -> tuple[Any, ...]:

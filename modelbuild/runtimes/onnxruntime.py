@@ -9,9 +9,8 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelbuild.errors import ManifestError, RecipeError, did_you_mean
 from modelbuild.runtimes.base import Run, Runtime, Target
@@ -42,8 +41,7 @@ FATAL = 4
 ASSIGNMENT = "session.record_ep_graph_assignment_info"
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What a platform may say about this runtime. `batch` is samples a call; None leaves it to the model."""
 
     optimisation: str = "all"
@@ -53,8 +51,7 @@ class Options:
     format: str = "onnx"
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(NamedTuple):
     """One input or output: a fixed axis is a number, a free one its name or None; samples first."""
 
     name: str
@@ -93,7 +90,7 @@ class OnnxRuntime:
         session = _session(target, options)
         inputs, outputs = _ports(session.get_inputs()), _ports(session.get_outputs())
         _batch(inputs, options)
-        ports = {"inputs": [asdict(p) for p in inputs], "outputs": [asdict(p) for p in outputs]}
+        ports = {"inputs": [p._asdict() for p in inputs], "outputs": [p._asdict() for p in outputs]}
         (out / "io.json").write_text(json.dumps(ports, indent=1, sort_keys=True, allow_nan=False))
 
     def run(self, artifact: Path, inputs: Arrays, params: Mapping[str, Any]) -> Run:
@@ -124,7 +121,7 @@ RUNTIME: Runtime = OnnxRuntime()
 
 def parse(options: Mapping[str, Any]) -> Options:
     """The options of a platform. Raises ManifestError, placed at the option, for one that cannot be."""
-    names = [option.name for option in fields(Options)]
+    names = list(Options._fields)
     for name in options:
         if name not in names:
             raise ManifestError(f"options/{name}", f"{NAME} has no such option", did_you_mean(name, names))

@@ -71,6 +71,8 @@ def reads() -> None:
             generated(Path(folder) / "project", 25)
     finally:
         digest.copy = original
+    for path, count in seen.most_common(3):
+        print(f"  {count} x {path}")
     print(f"{len(seen)} files hashed in a build, the most often read: {max(seen.values())} time(s)")
 
 
