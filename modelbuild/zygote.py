@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+from typing import NoReturn
 
 from modelbuild.job import Job, perform
 
@@ -38,7 +39,7 @@ def start() -> tuple[subprocess.Popen[bytes], socket.socket]:
     return process, ours
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int) -> NoReturn:
     """Fork for every message until the other end closes; tell each job's owner how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the build, which ends its jobs itself
     orders = socket.socket(fileno=descriptor)
@@ -56,7 +57,7 @@ def serve(descriptor: int) -> None:
             head, descriptors, _, _ = socket.recv_fds(orders, HEAD, 2)
             body = _exactly(orders, int.from_bytes(head)) if head else b""
             if not body:
-                return
+                os._exit(0)  # tearing down frameworks that were only imported to be forked takes long
             _fork(Job.from_json(body.decode()), descriptors[0], descriptors[1], homes, orders)
 
 
