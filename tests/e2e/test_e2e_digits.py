@@ -1,0 +1,139 @@
+"""The main job on real input: handwritten digits, from a manifest to gated artefacts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from project_dir import REPOSITORY, ProjectDir
+from safetensors.numpy import load_file
+
+TARGETS = [
+    "data.train", "data.evaluation", "teacher", "teacher.outputs", "student", "reference", "onnx", "android",
+    "android.run", "verdict.teacher", "verdict.task", "verdict.runtime",
+]  # fmt: skip
+
+
+def shipped(root: Path) -> ProjectDir:
+    """The manifests and the dodo.py of the repository, and nothing else of it."""
+    root.mkdir()
+    shutil.copy(REPOSITORY / "dodo.py", root)
+    shutil.copytree(REPOSITORY / "manifests", root / "manifests")
+    return ProjectDir(root)
+
+
+def short(root: Path) -> ProjectDir:
+    """The same with a few training steps, and gates that so little training passes."""
+    project = shipped(root)
+    (root / "manifests" / "wine.json").unlink()
+    manifest = json.loads((root / "manifests" / "digits.json").read_text())
+    for trained in ("teacher", "student"):
+        manifest[trained]["train"] |= {"steps": 40}
+    manifest["gates"] |= {
+        "teacher": {"metric": "agreement", "min": 0.6},
+        "task": {"metric": "accuracy", "min": 0.6},
+    }
+    (root / "manifests" / "digits.json").write_text(json.dumps(manifest))
+    return project
+
+
+def report(project: ProjectDir, model: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((project.root / f".cache/out/{model}/report.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> ProjectDir:
+    project = short(tmp_path_factory.mktemp("digits") / "project")
+    result = project.doit()
+    assert result.code == 0, result.text
+    return project
+
+
+def test_every_target_of_digits_is_built_and_every_gate_judged(digits):
+    found = report(digits, "digits")
+    assert found["ok"] is True
+    assert [row["name"] for row in found["targets"]] == [f"digits:{name}" for name in TARGETS]
+    against = {row["against"] for row in found["verdicts"]}
+    assert against == {"teacher", "label", "reference"}
+    held = [row for row in found["verdicts"] if row["limit"] is not None]
+    assert len(held) >= 4
+    assert all(row["ok"] and row["evidence"] == "executed" for row in held)
+
+
+def test_the_artefact_that_ships_answers_as_the_reference_does(digits):
+    out = digits.root / ".cache" / "out" / "digits"
+    session = onnxruntime.InferenceSession(out / "android" / "model.onnx", providers=["CPUExecutionProvider"])
+    images = load_file(out / "data.evaluation" / "data.safetensors")["image"]
+    (logits,) = session.run(["logits"], {"image": images})
+    reference = load_file(out / "reference" / "outputs.safetensors")["logits"]
+    assert np.abs(logits - reference).max() < 1e-4
+    assert np.ptp(reference) > 1
+
+
+def test_the_same_manifest_gives_the_same_bytes_in_another_place(digits, tmp_path):
+    other = short(tmp_path / "elsewhere")
+    assert other.doit("-n", "2").code == 0
+    digests = [
+        {row["name"]: row["digests"] for row in report(p, "digits")["targets"]} for p in (digits, other)
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_a_student_with_another_temperature_is_trained_without_the_teacher(digits, tmp_path):
+    project = ProjectDir(tmp_path / "project")
+    shutil.copytree(digits.root, project.root)
+    place = project.root / "manifests" / "digits.json"
+    manifest = json.loads(place.read_text())
+    manifest["student"]["distil"]["soft"]["temperature"] = 2
+    place.write_text(json.dumps(manifest))
+    result = project.doit("digits:student")
+    assert result.of("built") == {"digits:student"}
+    assert "/distil/soft/temperature: 4 -> 2" in result.reasons["digits:student"]
+
+
+def test_a_model_may_start_from_a_module_and_its_weights(digits, tmp_path):
+    project = ProjectDir(tmp_path / "project")
+    shutil.copytree(digits.root, project.root)
+    student = project.root / ".cache" / "out" / "digits" / "student" / "weights.safetensors"
+    shutil.copy(student, project.root / "given.safetensors")
+    digits_manifest = json.loads((project.root / "manifests" / "digits.json").read_text())
+    given = {name: digits_manifest["student"][name] for name in ("module", "args")}
+    manifest = {
+        "model": "given",
+        "source": {**given, "weights": "given.safetensors"},
+        "data": {"evaluation": digits_manifest["data"]["evaluation"]},
+        "platforms": digits_manifest["platforms"],
+        "gates": {"task": {"metric": "accuracy", "min": 0.6}, "runtime": {"tolerance": "auto"}},
+    }
+    (project.root / "manifests" / "given.json").write_text(json.dumps(manifest))
+    result = project.doit("given")
+    assert result.code == 0, result.text
+    assert "given:student" in result.of("built")
+    onnx = [
+        next(
+            row["digests"][""] for row in report(project, model)["targets"] if row["name"] == f"{model}:onnx"
+        )
+        for model in ("digits", "given")
+    ]
+    assert onnx[0] == onnx[1]
+
+
+@pytest.mark.full
+def test_what_is_shipped_holds_its_gates_in_full(tmp_path):
+    project = shipped(tmp_path / "project")
+    result = project.doit("-n", "2")
+    assert result.code == 0, result.text
+    for model in ("digits", "wine"):
+        assert report(project, model)["ok"] is True
+    measured = {row["metric"]: row["measured"] for row in report(project, "digits")["verdicts"]}
+    assert measured["agreement"] >= 0.97
+    assert measured["accuracy"] >= 0.97
+    again = project.doit()
+    assert again.code == 0
+    assert set(again.states.values()) == {"up to date"}
