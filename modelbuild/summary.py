@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 from modelbuild import witness
+from modelbuild.equivalence.verdict import Verdict
 from modelbuild.examine import Examiner
 from modelbuild.graph import Target
-from modelbuild.report.record import PlatformRow, Report, TargetRow, VerdictRow
+from modelbuild.report.record import PlatformRow, Report, TargetRow
 
 
 def collect(run: Examiner, model: str, seconds: float) -> Report:
@@ -48,8 +49,8 @@ def _read(run: Examiner, name: str, path: str) -> dict[str, Any]:
     return found
 
 
-def _verdicts(run: Examiner, name: str) -> list[VerdictRow]:
-    return [VerdictRow(**row) for row in _read(run, name, "verdicts.json").get("verdicts", [])]
+def _verdicts(run: Examiner, name: str) -> list[Verdict]:
+    return [Verdict.from_json(row) for row in _read(run, name, "verdicts.json").get("verdicts", [])]
 
 
 def _platforms(run: Examiner, model: str) -> tuple[PlatformRow, ...]:

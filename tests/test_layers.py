@@ -24,7 +24,8 @@ LAYERS = """
     confine strictjson schemas journal witness leases closure versions
     declare modules
     runtimes.base
-    equivalence report
+    equivalence
+    report
     runtimes
     code_names schema_errors
     validate

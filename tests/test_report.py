@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelbuild.equivalence.verdict import Verdict
 from modelbuild.errors import StoreError
-from modelbuild.report import PlatformRow, Report, TargetRow, VerdictRow, from_json, to_json, write
+from modelbuild.report import PlatformRow, Report, TargetRow, from_json, to_json, write
 
 NEEDS = {
     "data.train": [],
@@ -53,8 +54,8 @@ def target(name: str, **changes: Any) -> TargetRow:
     return dataclasses.replace(row, **changes)
 
 
-def verdict(**changes: Any) -> VerdictRow:
-    row = VerdictRow(
+def verdict(**changes: Any) -> Verdict:
+    row = Verdict(
         target="digits:android",
         platform="android",
         version="1.32.0",

@@ -2,13 +2,12 @@
 
 from modelbuild.report.closing import closing_lines
 from modelbuild.report.files import write
-from modelbuild.report.record import PlatformRow, Report, TargetRow, VerdictRow, from_json, to_json
+from modelbuild.report.record import PlatformRow, Report, TargetRow, from_json, to_json
 
 __all__ = [
     "PlatformRow",
     "Report",
     "TargetRow",
-    "VerdictRow",
     "closing_lines",
     "from_json",
     "to_json",

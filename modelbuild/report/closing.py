@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from modelbuild.equivalence.verdict import Verdict
 from modelbuild.report import clean, findings, sentences
-from modelbuild.report.record import PlatformRow, Report, TargetRow, VerdictRow
+from modelbuild.report.record import PlatformRow, Report, TargetRow
 
 _MOST = 10
 
@@ -26,7 +27,7 @@ def closing_lines(report: Report, page: str | None = None) -> list[str]:
     ]
 
 
-def _verdict_lines(row: VerdictRow) -> list[str]:
+def _verdict_lines(row: Verdict) -> list[str]:
     output = f", output {clean.line(row.output)}" if row.output else ""
     first = f"  {clean.line(findings.pair(row))}{output}: {sentences.against(row)}"
     return [first, f"    {clean.line(row.detail)}"] if row.detail.strip() else [first]

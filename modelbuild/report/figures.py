@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from modelbuild.equivalence.verdict import Verdict
 from modelbuild.report.margins import bound
-from modelbuild.report.record import VerdictRow
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 NOTHING = "\N{EN DASH}"
@@ -19,7 +19,7 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{mantissa}e{int(exponent)}" if e else mantissa
 
 
-def measured_and_limit(row: VerdictRow) -> tuple[str, str]:
+def measured_and_limit(row: Verdict) -> tuple[str, str]:
     """Both numbers with as many digits as it takes to tell them apart: never `0.95 against 0.95` in red."""
     for digits in (4, 6, 9, 17):
         texts = number(row.measured, digits), number(row.limit, digits)
@@ -28,12 +28,12 @@ def measured_and_limit(row: VerdictRow) -> tuple[str, str]:
     return texts
 
 
-def limit_sign(row: VerdictRow) -> str:
+def limit_sign(row: Verdict) -> str:
     """`≤` or `≥`, or nothing where there is no limit."""
     return {"max": "\N{LESS-THAN OR EQUAL TO}", "min": "\N{GREATER-THAN OR EQUAL TO}", None: ""}[bound(row)]
 
 
-def headroom(row: VerdictRow) -> str:
+def headroom(row: Verdict) -> str:
     """How far from the limit: 8.3 times below an upper limit, `+0.02` above a lower one, `0.05 short`."""
     side, measured, limit = bound(row), row.measured, row.limit
     if side is None or measured is None or limit is None or not math.isfinite(limit - measured):

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from modelbuild.equivalence.verdict import Verdict
 from modelbuild.report.margins import margin
-from modelbuild.report.record import PlatformRow, Report, TargetRow, VerdictRow
+from modelbuild.report.record import PlatformRow, Report, TargetRow
 
 Outcome = Literal["pass", "fail", "unchecked"]
 
@@ -20,7 +21,7 @@ class Gate:
     """All verdicts of one pair; `verdicts` is ordered worst first."""
 
     pair: str
-    verdicts: tuple[VerdictRow, ...]
+    verdicts: tuple[Verdict, ...]
 
     @property
     def red(self) -> int:
@@ -31,59 +32,59 @@ class Gate:
         return sum(holds(row) for row in self.verdicts)
 
 
-def evidenced(row: VerdictRow | PlatformRow) -> bool:
+def evidenced(row: Verdict | PlatformRow) -> bool:
     """Whether the artefact itself was checked."""
     return row.evidence in _EVIDENCED
 
 
-def demands(row: VerdictRow) -> bool:
+def demands(row: Verdict) -> bool:
     """False for a green verdict without a limit: a figure worth knowing, of which nothing is demanded."""
     return not (row.ok and evidenced(row) and row.limit is None)
 
 
-def holds(row: VerdictRow) -> bool:
+def holds(row: Verdict) -> bool:
     """A verdict holds when it is green, demands something, and something was checked."""
     return row.ok and evidenced(row) and demands(row)
 
 
-def verdicts(report: Report) -> list[VerdictRow]:
+def verdicts(report: Report) -> list[Verdict]:
     """All verdicts but those that restate what a platform's own row says: that nothing evidences it."""
     without = {row.name: row.required for row in report.platforms if not evidenced(row)}
     return [row for row in report.verdicts if not _restates(row, without)]
 
 
-def _restates(row: VerdictRow, without: Mapping[str, bool]) -> bool:
+def _restates(row: Verdict, without: Mapping[str, bool]) -> bool:
     """A red verdict on a platform that is not required says more than its row, and stays."""
     return _on_evidence(row) and row.platform in without and (row.ok or without[row.platform])
 
 
-def _on_evidence(row: VerdictRow) -> bool:
+def _on_evidence(row: Verdict) -> bool:
     return row.metric == "evidence" and not evidenced(row)
 
 
-def judged(report: Report) -> list[VerdictRow]:
+def judged(report: Report) -> list[Verdict]:
     """The verdicts that can be red or green."""
     return [row for row in verdicts(report) if demands(row)]
 
 
-def observed(report: Report) -> list[VerdictRow]:
+def observed(report: Report) -> list[Verdict]:
     """The figures of which nothing is demanded."""
     return [row for row in verdicts(report) if not demands(row)]
 
 
-def red(report: Report) -> list[VerdictRow]:
+def red(report: Report) -> list[Verdict]:
     """The red verdicts, worst first; those of two platforms last, as one of the two is red for itself."""
     names = {row.name for row in report.platforms}
     rows = [row for row in verdicts(report) if not row.ok]
     return sorted(rows, key=lambda row: (row.against in names, margin(row)))
 
 
-def held(report: Report) -> list[VerdictRow]:
+def held(report: Report) -> list[Verdict]:
     """The verdicts that hold, the closest to its limit first."""
     return sorted((row for row in verdicts(report) if holds(row)), key=margin)
 
 
-def unchecked(report: Report) -> list[VerdictRow]:
+def unchecked(report: Report) -> list[Verdict]:
     """The verdicts that are not red only because nothing was checked."""
     return [row for row in verdicts(report) if row.ok and not evidenced(row)]
 
@@ -113,20 +114,20 @@ def outcome(report: Report) -> Outcome:
     return "pass" if held(report) else "unchecked"
 
 
-def subject(row: VerdictRow) -> str:
+def subject(row: Verdict) -> str:
     """What was judged: platform, version and backend, or the target where no platform is concerned."""
     judged = row.platform or row.target.partition(":")[2] or row.target
     return " ".join(part for part in (judged, row.version, row.backend) if part)
 
 
-def pair(row: VerdictRow) -> str:
+def pair(row: Verdict) -> str:
     """`android 1.20.1 cpu against reference`."""
     return f"{subject(row)} against {row.against}" if row.against else subject(row)
 
 
 def gates(report: Report) -> list[Gate]:
     """What was judged, by pair; pairs with a red verdict first, else in the order in which they were judged."""
-    pairs: dict[str, list[VerdictRow]] = {}
+    pairs: dict[str, list[Verdict]] = {}
     for row in judged(report):
         pairs.setdefault(pair(row), []).append(row)
     found = [

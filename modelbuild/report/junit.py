@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+from modelbuild.equivalence.verdict import Verdict
 from modelbuild.report import clean, findings, sentences
-from modelbuild.report.record import Report, TargetRow, VerdictRow
+from modelbuild.report.record import Report, TargetRow
 
 
 def document(report: Report) -> str:
@@ -59,7 +60,7 @@ def _failed(case: ElementTree.Element, target: TargetRow) -> None:
     _told(case, "error", sentences.last_line(target.error), target.error)
 
 
-def _judged(case: ElementTree.Element, row: VerdictRow) -> None:
+def _judged(case: ElementTree.Element, row: Verdict) -> None:
     if not row.ok:
         facts = [f"pair: {findings.pair(row)}", f"output: {row.output}", sentences.against(row), row.detail]
         _told(
@@ -72,5 +73,5 @@ def _judged(case: ElementTree.Element, row: VerdictRow) -> None:
         _told(case, "skipped", row.detail or "not evidenced", "")
 
 
-def _verdict_name(row: VerdictRow) -> str:
+def _verdict_name(row: Verdict) -> str:
     return f"{findings.pair(row)}: {' '.join(part for part in (row.output, row.metric) if part)}"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from modelbuild.report.record import VerdictRow
+from modelbuild.equivalence.verdict import Verdict
 
 
-def bound(row: VerdictRow) -> Literal["max", "min"] | None:
+def bound(row: Verdict) -> Literal["max", "min"] | None:
     """Which side of the limit is allowed, read from the numbers and the colour; None without both numbers."""
     if row.measured is None or row.limit is None or math.isnan(row.measured) or math.isnan(row.limit):
         return None
     return "max" if (row.measured <= row.limit) == row.ok else "min"
 
 
-def margin(row: VerdictRow) -> float:
+def margin(row: Verdict) -> float:
     """The share of what the limit allows that is left, in 0..1; for a red verdict how far beyond, in -1..0.
 
     A lower limit between 0 and 1, as on a cosine or an accuracy, allows the distance from the limit to 1.

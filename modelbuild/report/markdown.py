@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from modelbuild.equivalence.verdict import Verdict
 from modelbuild.report import clean, figures, findings, sentences
 from modelbuild.report.findings import Gate
-from modelbuild.report.record import PlatformRow, Report, VerdictRow
+from modelbuild.report.record import PlatformRow, Report
 
 _BYTES = 60_000
 _ROWS = 30
@@ -55,12 +56,12 @@ def _more(count: int) -> str:
     return f"\n\n{count - _ROWS} more in the report." if count > _ROWS else ""
 
 
-def _red(rows: list[VerdictRow]) -> str:
+def _red(rows: list[Verdict]) -> str:
     head = "pair | output | metric | measured | limit | detail"
     return _table(head, [_red_row(row) for row in rows])
 
 
-def _red_row(row: VerdictRow) -> list[str]:
+def _red_row(row: Verdict) -> list[str]:
     measured, limit = figures.measured_and_limit(row)
     bounded = f"{figures.limit_sign(row)} {limit}".strip()
     words = (findings.pair(row), row.output, row.metric)

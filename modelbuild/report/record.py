@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from modelbuild.equivalence.verdict import Verdict
+
 State = Literal["built", "restored", "up-to-date", "failed", "not run"]
 
 
@@ -23,24 +25,6 @@ class TargetRow:
     bytes: int
     needs: tuple[str, ...]
     error: str
-
-
-@dataclass(frozen=True, slots=True)
-class VerdictRow:
-    """One verdict, field for field the record in `verdicts.json`: `VerdictRow(**record)`."""
-
-    target: str
-    platform: str
-    version: str
-    backend: str
-    against: str
-    output: str
-    metric: str
-    measured: float | None
-    limit: float | None
-    ok: bool
-    evidence: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +46,7 @@ class Report:
     ok: bool
     seconds: float
     targets: tuple[TargetRow, ...]
-    verdicts: tuple[VerdictRow, ...]
+    verdicts: tuple[Verdict, ...]
     platforms: tuple[PlatformRow, ...]
 
 
@@ -85,7 +69,7 @@ def from_json(document: Mapping[str, Any]) -> Report:
         ok=document["ok"],
         seconds=document["seconds"],
         targets=tuple(TargetRow(**{**row, "needs": tuple(row["needs"])}) for row in document["targets"]),
-        verdicts=tuple(VerdictRow(**row) for row in document["verdicts"]),
+        verdicts=tuple(Verdict(**row) for row in document["verdicts"]),
         platforms=tuple(PlatformRow(**row) for row in document["platforms"]),
     )
 
@@ -100,7 +84,7 @@ def _target(row: TargetRow) -> dict[str, Any]:
     }
 
 
-def _verdict(row: VerdictRow) -> dict[str, Any]:
+def _verdict(row: Verdict) -> dict[str, Any]:
     return {**asdict(row), "measured": _number(row.measured), "limit": _number(row.limit)}
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 
+from modelbuild.equivalence.verdict import Verdict
 from modelbuild.report import clean, figures, findings
-from modelbuild.report.record import Report, VerdictRow
+from modelbuild.report.record import Report
 
 
 def headline(report: Report) -> str:
@@ -50,7 +51,7 @@ def _evidence(report: Report) -> list[str]:
     return [*parts, f"{without} not evidenced"] if without else parts
 
 
-def against(row: VerdictRow) -> str:
+def against(row: Verdict) -> str:
     """`max_abs 0.0031 against a limit of 0.001`, or the metric alone where nothing could be measured."""
     measured, limit = figures.measured_and_limit(row)
     if row.measured is None:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from modelbuild.equivalence.verdict import Verdict
 from modelbuild.report import clean, figures, findings
-from modelbuild.report.record import PlatformRow, Report, TargetRow, VerdictRow
+from modelbuild.report.record import PlatformRow, Report, TargetRow
 
 # Rows that show at once; the rest waits behind a click, so that the page stays one to read.
 _VERDICTS_SHOWN = 12
@@ -63,7 +64,7 @@ _TARGET_HEADS = ("Target", "State", "Time", "Size", "Reason", "Key")
 _FIGURES = frozenset({"Measured", "Limit", "Headroom", "Time", "Size"})
 
 
-def _verdict(row: VerdictRow) -> Row:
+def _verdict(row: Verdict) -> Row:
     measured, limit = figures.measured_and_limit(row)
     kind = _colour(row)
     detail = row.detail if kind in ("red", "none") or row.measured is None else ""
@@ -79,7 +80,7 @@ def _verdict(row: VerdictRow) -> Row:
     return Row(cells, kind)
 
 
-def _pair(row: VerdictRow, detail: str) -> str:
+def _pair(row: Verdict, detail: str) -> str:
     subject = safe(findings.subject(row))
     against = f' <span class="against">against {safe(row.against)}</span>' if row.against else ""
     return f"<b>{subject}</b>{against}{note(detail)}"
@@ -90,7 +91,7 @@ def note(words: str) -> str:
     return f'<span class="note">{safe(words, 600)}</span>' if words.strip() else ""
 
 
-def _colour(row: VerdictRow) -> str:
+def _colour(row: Verdict) -> str:
     if not row.ok:
         return "red"
     if not findings.evidenced(row):
@@ -98,7 +99,7 @@ def _colour(row: VerdictRow) -> str:
     return "held" if findings.demands(row) else "free"
 
 
-def _evidence(row: VerdictRow) -> str:
+def _evidence(row: Verdict) -> str:
     return f" <small>{row.evidence}</small>" if findings.evidenced(row) else ""
 
 
@@ -122,7 +123,7 @@ def _platform_cells(report: Report, row: PlatformRow) -> tuple[str, ...]:
     )
 
 
-def _verdicts_of(report: Report, row: PlatformRow) -> list[VerdictRow]:
+def _verdicts_of(report: Report, row: PlatformRow) -> list[Verdict]:
     """A verdict on a pair of platforms is of both."""
     return [
         verdict for verdict in findings.verdicts(report) if row.name in (verdict.platform, verdict.against)
