@@ -76,11 +76,15 @@ class Builder:
         return self.known.scratch / f"d{next(self._serial)}"
 
     def _obtain(self, target: Target, status: Status, sink: Sink) -> tuple[Record, Path, State]:
-        """Take the target from the store, or run its recipe; of several builds at once, one runs it."""
-        found = self._restore(status.key)
+        """Take the target from the store, or run its recipe; of several builds at once, one runs it.
+
+        Asked for one that is up to date (`doit --always-execute`), run the recipe.
+        """
+        forced = status.state == "up-to-date"
+        found = None if forced else self._restore(status.key)
         if found is None:
             with self._locked(status.key):
-                found = self._restore(status.key)
+                found = None if forced else self._restore(status.key)
                 if found is None:
                     record = self._run(target, status, sink)
                     return record, self._copy(record), "built"

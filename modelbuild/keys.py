@@ -102,7 +102,10 @@ class Keys:
     def _source(self, path: Path) -> str:
         """Digest of a source file, asked of the disk once: a run has one view of the code."""
         if path not in self._sources:
-            self._sources[path] = self._digest(path)
+            try:
+                self._sources[path] = self._digest(path)
+            except OSError as error:
+                raise BuildError(str(path), f"cannot be read: {error.strerror}", "Restore it.") from error
         return self._sources[path]
 
     def _versions(self, imported: frozenset[str], declared: tuple[str, ...]) -> Parts:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +16,10 @@ from modelbuild.journal import Built, Journal
 from modelbuild.paths import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from modelbuild.build import Builder
+    from modelbuild.execute import Executor
     from modelbuild.report import Report
 
 REPORTS = ("report.html", "report.json", "report.xml")
@@ -29,10 +32,19 @@ class Findings(NamedTuple):
     lines: tuple[str, ...]
 
 
-class Session:
-    """The state of one run. Raises ManifestError when the project's manifests are wrong."""
+def _local() -> Executor:
+    from modelbuild.execute import LocalExecutor
 
-    def __init__(self, root: Path) -> None:
+    return LocalExecutor()
+
+
+class Session:
+    """The state of one run; `executor` makes what runs the jobs, when the first target must be built.
+
+    Raises ManifestError when the project's manifests are wrong.
+    """
+
+    def __init__(self, root: Path, executor: Callable[[], Executor] = _local) -> None:
         self.began = time.perf_counter()
         self.at = Workspace(root)
         self.journal = Journal(self.at.state_db)
@@ -40,13 +52,19 @@ class Session:
         self.plan = graph.plan(self.project)
         self.examiner = Examiner(self.plan, self.at, self.journal)
 
-    @cached_property
-    def builder(self) -> Builder:
-        """The builder, made when the first target must be."""
-        from modelbuild.build import Builder
-        from modelbuild.execute import LocalExecutor
+        self._executor = executor
+        self._builder: Builder | None = None
+        self._lock = threading.Lock()
 
-        return Builder(self.examiner, LocalExecutor())
+    @property
+    def builder(self) -> Builder:
+        """The builder, made when the first target must be; doit's threads may ask for it at once."""
+        from modelbuild.build import Builder
+
+        with self._lock:
+            if self._builder is None:
+                self._builder = Builder(self.examiner, self._executor())
+            return self._builder
 
     # -- the report: a view of this run, written again when what it would say has changed
 
@@ -116,6 +134,6 @@ class Session:
 
     def close(self) -> None:
         """Let go of what was begun, and write what was learnt."""
-        if "builder" in self.__dict__:
-            self.builder.close()
+        if self._builder is not None:
+            self._builder.close()
         self.journal.close()

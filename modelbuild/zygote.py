@@ -82,7 +82,7 @@ def _exactly(orders: socket.socket, size: int) -> bytes:
 def _fork(job: Job, home: int, life: int, homes: dict[int, int], orders: socket.socket) -> None:
     for name in PRELOAD:
         if name in job.imports:
-            with contextlib.suppress(ImportError):  # the job itself will say what is missing
+            with contextlib.suppress(Exception):  # the job itself will say what is wrong with it
                 importlib.import_module(name)
     pid = os.fork()
     if pid == 0:

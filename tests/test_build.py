@@ -480,7 +480,7 @@ def test_builders_that_publish_one_target_at_once_do_not_collide(lab):
 
     def work(builder):
         for _ in range(8):
-            assert builder.build("m:a", lambda *_: None).state == "restored"
+            assert builder.build("m:a", lambda *_: None).state in ("built", "restored")
 
     builders = [lab.builder(chain()[:1]) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:

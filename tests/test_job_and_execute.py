@@ -285,6 +285,11 @@ def test_a_framework_that_is_not_installed_is_for_the_job_to_say(run, monkeypatc
     run("quick", imports=("numpy", "sklearn", "no_such_framework"))
 
 
+def test_a_framework_whose_import_breaks_is_for_the_job_to_say(run, project):
+    (project / "onnxscript.py").write_text("raise OSError('a library it needs is missing')")
+    assert (run("quick", imports=("onnxscript",)) / "text").read_text() == "done"
+
+
 def test_big_values_make_the_way(run):
     text = "x" * (1 << 20)
     assert (run("quick", {"text": text}) / "text").read_text() == text

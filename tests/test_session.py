@@ -4,7 +4,6 @@ import pytest
 from fakes import InProcess, bring, plan_of, target
 
 from modelbuild import session as sessions
-from modelbuild.build import Builder
 from modelbuild.errors import ManifestError, RecipeError
 from modelbuild.manifest import Project
 from modelbuild.session import REPORTS, Session
@@ -49,8 +48,7 @@ def begin(tmp_path, monkeypatch):
 
     def begin(wanted):
         monkeypatch.setattr(sessions.graph, "plan", lambda project: plan_of(*wanted))
-        session = Session(tmp_path)
-        session.__dict__["builder"] = Builder(session.examiner, InProcess(tmp_path))
+        session = Session(tmp_path, lambda: InProcess(tmp_path))
         begun.append(session)
         return session
 
@@ -73,10 +71,9 @@ def test_wrong_manifests_are_a_users_error(tmp_path):
 def test_a_session_over_nothing_new_makes_no_builder(begin):
     build(begin(targets())).close()
     session = begin(targets())
-    del session.__dict__["builder"]
     assert [session.examiner.status(name).state for name in session.plan.targets] == ["up-to-date"] * 2
     session.close()
-    assert "builder" not in session.__dict__
+    assert session._builder is None
 
 
 def test_a_green_gate_is_read_once(begin):

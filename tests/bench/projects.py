@@ -82,8 +82,7 @@ def generated(folder: Path, targets: int) -> Path:
 def _build(folder: Path) -> None:
     os.chdir(folder)
     sys.path.insert(0, str(folder))
-    session = Session(folder)
-    session.builder.executor = TrivialExecutor()
+    session = Session(folder, TrivialExecutor)
     for name in session.plan.targets:
         session.builder.build(name, lambda *_: None)
     session.close()

@@ -389,3 +389,11 @@ def test_a_summary_for_ci_is_written_by_every_run(project: ProjectDir) -> None:
         assert project.doit(env={"GITHUB_STEP_SUMMARY": str(summary)}).code == 0
         assert summary.read_text().count("tiny") >= run
     assert project.executed() == set()
+
+
+def test_always_execute_runs_the_recipe_of_what_is_up_to_date(project: ProjectDir) -> None:
+    result = project.doit("-a", "tiny:onnx")
+    assert result.code == 0
+    assert result.states == {"tiny:onnx": "built"}
+    assert project.executed() == {"tiny:onnx"}
+    assert project.doit().of("built") == set()
