@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar, TextIO
 
-from doit.exceptions import BaseFail, UnmetDependency
+from doit.exceptions import BaseFail, TaskFailed, UnmetDependency
 
 from modelbuild.errors import ModelbuildError
 from modelbuild.progress import Sink
@@ -19,12 +19,26 @@ class Reporter:
     desc = "one line a target, live progress on a terminal"
     session: ClassVar[Session]
     view: ClassVar[View | None] = None
+    last: ClassVar[Reporter | None] = None
 
     def __init__(self, outstream: TextIO, options: dict[str, Any]) -> None:
         self.began = time.perf_counter()
         self.shown = Reporter.view = View(outstream, list(self.session.plan.targets))
         self.failures: list[tuple[str, BaseFail]] = []
         self.closing: list[str] = []
+        self.ignored = False
+        Reporter.last = self
+
+    @staticmethod
+    def exit_code(code: int) -> int:
+        """Return the exit code made true: 1 where targets failed, and where one was ignored all the same."""
+        last = Reporter.last
+        if last is None:
+            return code
+        own = [fail for _, fail in last.failures if not isinstance(fail, UnmetDependency)]
+        if code == 2 and own and all(isinstance(fail, TaskFailed) for fail in own):
+            return 1
+        return code or int(last.ignored)
 
     @staticmethod
     def sink(name: str) -> Sink:
@@ -48,15 +62,22 @@ class Reporter:
     def skip_uptodate(self, task: Any) -> None:
         """Doit found the task up to date."""
         self._show(task.name)
+        self._close(task.name)
 
     def skip_ignore(self, task: Any) -> None:
-        """Doit was told to ignore the task (`doit ignore`)."""
-        self.shown.line(task.name, "ignored")
+        """Doit was told to ignore the task: what it would have said is not known, so the run does not pass."""
+        self.ignored = True
+        self.shown.line(task.name, "ignored", reason="`doit forget` makes doit look at it again")
 
     def add_success(self, task: Any) -> None:
         """Doit ran the task, and it went well."""
         self._show(task.name)
-        self.closing += task.values.get("lines", [])
+        self._close(task.name)
+
+    def _close(self, name: str) -> None:
+        model, _, target = name.partition(":")
+        if target == "gate" and model in self.session.plan.models:
+            self.closing += self.session.gate_lines(model)
 
     def add_failure(self, task: Any, fail: BaseFail) -> None:
         """Doit ran the task, and it failed."""

@@ -98,13 +98,7 @@ class Build(Step):
 
     def up_to_date(self) -> bool:
         """Ask the examiner; what it cannot answer the action will meet again, and report."""
-        try:
-            if self.session.examiner.status(self.name).state != "up-to-date":
-                return False
-        except ModelbuildError:
-            return False
-        self.session.examiner.note_up_to_date(self.name)
-        return True
+        return self.session.examiner.note_if_up_to_date(self.name)
 
     def why(self) -> str:
         try:
@@ -146,16 +140,14 @@ class Gate(Step):
 
     def run(self) -> BaseFail | None:
         findings = self.session.gate(self.model)
-        if not findings.ok:
-            return TaskFailed("\n".join(findings.lines))
-        self.values = {"lines": list(findings.lines)}
-        return None
+        return None if findings.ok else TaskFailed("\n".join(findings.lines))
 
 
 def generate() -> Iterator[dict[str, Any]]:
     """Yield every target of every model as a doit task, then each model's report and gate."""
     session = current()
     for model, targets in session.plan.models.items():
+        yield {"basename": model, "name": None, "doc": session.describe(model)}
         for target in targets:
             after = [*dict.fromkeys(target.inputs.values())]
             yield _task(Build(session, target.name, model), target.doc, after)
@@ -191,4 +183,5 @@ def configure(root: Path) -> dict[str, Any]:
         "backend": "modelbuild",
         "dep_file": str(Workspace(root).doit_db),
         "verbosity": 2,
+        "continue": True,  # one model's failure says nothing of the others: all are built and judged
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from modelbuild import keys as keymaker
 from modelbuild import witness
+from modelbuild.errors import ModelbuildError
 from modelbuild.graph import Plan, Target
 from modelbuild.journal import Built, Journal
 from modelbuild.keys import Keys, Parts
@@ -17,6 +18,7 @@ from modelbuild.paths import Workspace
 if TYPE_CHECKING:
     from modelbuild.store import Store
 
+NEW = "first build"
 State = Literal["built", "restored", "up-to-date", "failed"]
 
 
@@ -78,6 +80,16 @@ class Examiner:
         self.outcomes[outcome.target] = outcome
         self._status[outcome.target] = status
 
+    def note_if_up_to_date(self, name: str) -> bool:
+        """Look at `name`, and note that it is as it should be where that is so."""
+        try:
+            found = self.status(name).state == "up-to-date"
+        except ModelbuildError:  # whoever builds it will meet the same error, and report it
+            return False
+        if found:
+            self.note_up_to_date(name)
+        return found
+
     def note_up_to_date(self, name: str) -> None:
         """Note that this run found `name` as it should be."""
         status = self.status(name)
@@ -109,11 +121,12 @@ class Examiner:
     def _stored(self, key: str, parts: Parts, reason: str) -> Status:
         record = self.store.record(key)
         if record is not None and self.store.has(record.tree):
-            return Status("restorable", key, parts, record.tree.digest, reason)
+            why = "already in the store" if reason == NEW else reason
+            return Status("restorable", key, parts, record.tree.digest, why)
         return Status("stale", key, parts, "", reason)
 
     def _why(self, target: Target, built: Built | None, parts: Parts) -> str:
         if built is None:
-            return "first build"
+            return NEW
         before = self.store.record(built.key)
         return keymaker.reason(target, before.parts, parts) if before else "its earlier record is gone"

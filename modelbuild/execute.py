@@ -110,7 +110,9 @@ def _verdict(job: Job, result: dict[str, Any]) -> float:
         return float(result["done"])
     if "failed" in result:
         place, fact, remedy = result["failed"]
-        raise RecipeError(place or job.target, fact, remedy)
+        # The recipe knows what it was given, the build knows for which target: a user wants both.
+        where = place if job.target in place else f"{job.target}: {place}" if place else job.target
+        raise RecipeError(where, fact, remedy)
     code = int(result.get("ended", -signal.SIGKILL))
     how = f"was killed by {_signal(-code)}" if code < 0 else f"ended with exit code {code}"
     hint = "The machine may be out of memory. " if code == -signal.SIGKILL else ""

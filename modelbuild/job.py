@@ -102,8 +102,24 @@ def _attempt(job: Job) -> dict[str, Any]:
         recipe({role: Path(p) for role, p in job.inputs.items()}, job.params, Path(job.out))
         return {"done": time.perf_counter() - began}
     except ModelbuildError as error:
-        return {"failed": [error.place, error.fact, error.remedy]}
+        if error.__cause__ is None:
+            return {"failed": [error.place, error.fact, error.remedy]}
+        remedy = f"{error.remedy} {_told(error.__cause__, job)}".strip()
+        return {"failed": [error.place, f"{error.fact}{_where(error.__cause__)}", remedy]}
     except BaseException as error:
-        traceback.print_exc()
         fact = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        return {"failed": ["", fact, f"The whole traceback is in {job.log}."]}
+        return {"failed": ["", f"{fact}{_where(error)}", _told(error, job)]}
+
+
+def _told(error: BaseException, job: Job) -> str:
+    traceback.print_exception(error)
+    return f"The whole traceback is in {job.log}."
+
+
+def _where(error: BaseException) -> str:
+    """Return ` (shop/data.py:14)`: the innermost line of the project's own code on the way to `error`."""
+    here, frames = Path.cwd(), traceback.extract_tb(error.__traceback__)
+    inside = [(Path(f.filename), f.lineno) for f in frames if Path(f.filename).is_relative_to(here)]
+    own = [(path.relative_to(here), line) for path, line in inside]
+    own = [(path, line) for path, line in own if path.parts[0] not in (".venv", "venv", "modelbuild")]
+    return f" ({own[-1][0]}:{own[-1][1]})" if own else ""

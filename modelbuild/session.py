@@ -66,6 +66,11 @@ class Session:
                 self._builder = Builder(self.examiner, self._executor())
             return self._builder
 
+    def describe(self, model: str) -> str:
+        """Return a model's description, or a plain one."""
+        said = {m.name: m.description for m in self.project.models}.get(model)
+        return said or f"every target of {model}"
+
     # -- the report: a view of this run, written again when what it would say has changed
 
     def report_is_current(self, model: str) -> bool:
@@ -92,6 +97,9 @@ class Session:
         """Gather the report of `model` from this run's outcomes and the store."""
         from modelbuild import summary
 
+        for target in self.plan.of(model):  # what this run did not come to may be up to date all the same
+            if target.name not in self.examiner.outcomes:
+                self.examiner.note_if_up_to_date(target.name)
         return summary.collect(self.examiner, model, time.perf_counter() - self.began)
 
     def remove_report(self, model: str) -> None:
@@ -121,11 +129,16 @@ class Session:
         from modelbuild.report import closing_lines
 
         found = self.report(model)
+        lines = closing_lines(found, self.at.relative(self.at.out(model) / "report.html"))
         if found.ok:
-            self.journal.remember(f"{model}:gate", Built(self._verdicts(model), "", ""))
+            self.journal.remember(f"{model}:gate", Built(self._verdicts(model), "", "\n".join(lines)))
             self.journal.flush()
-        page = self.at.relative(self.at.out(model) / "report.html")
-        return Findings(found.ok, tuple(closing_lines(found, page)))
+        return Findings(found.ok, tuple(lines))
+
+    def gate_lines(self, model: str) -> list[str]:
+        """Return what a gate that holds had to say."""
+        known = self.journal.built(f"{model}:gate")
+        return known.witness.splitlines() if known is not None else []
 
     def _verdicts(self, model: str) -> str:
         names = self.plan.verdicts(model)

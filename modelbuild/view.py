@@ -6,6 +6,7 @@ plain line every few seconds.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import Any, Protocol, TextIO
@@ -15,6 +16,13 @@ from modelbuild.wording import printable
 
 EVERY = 5.0  # seconds between plain progress lines of one target
 _COLOURS = {"built": "32", "restored": "36", "failed": "31", "red": "31", "holds": "32"}
+
+
+def silence(out: TextIO) -> None:
+    """Point a stream whose reader has gone at nothing, so that neither writing to it nor closing it fails."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, out.fileno())
+    os.close(nothing)
 
 
 class Progress(Protocol):
@@ -51,9 +59,12 @@ class PlainProgress:
         self._said.pop(name, None)
 
     def write(self, line: str, flush: bool = True) -> None:
-        self._out.write(f"{line}\n")
-        if flush:
-            self._out.flush()
+        try:
+            self._out.write(f"{line}\n")
+            if flush:
+                self._out.flush()
+        except BrokenPipeError:  # `doit | head`: nobody listens any more, and the build goes on
+            silence(self._out)
 
     def close(self) -> None:
         pass

@@ -185,14 +185,16 @@ class TestEveryWayToRun:
     def test_a_refusal_keeps_its_words(self, run, imports):
         with pytest.raises(RecipeError) as caught:
             run("refuse", imports=imports)
-        assert caught.value.args == ("place", "fact", "remedy")
+        assert caught.value.args == ("m:a: place", "fact", "remedy")
         with pytest.raises(RecipeError, match=r"^m:a: fact\. remedy$"):
             run("refuse_nowhere", imports=imports)
 
     def test_an_exception_is_one_line_here_and_a_traceback_in_the_log(self, run, imports):
         with pytest.raises(RecipeError) as caught:
             run("fail", imports=imports)
-        assert str(caught.value).startswith("m:a: ValueError: first line. The whole traceback is in ")
+        assert str(caught.value).startswith(
+            "m:a: ValueError: first line (job_recipes.py:30). The whole traceback is in "
+        )
         assert "second line" not in str(caught.value)
         assert "\n" not in str(caught.value)
         assert "Traceback" in run.log.read_text()
@@ -339,7 +341,8 @@ def test_many_jobs_leave_nothing_behind(run, executor):
     before, inside = open_here(), (run("descriptors") / "text").read_text()
     for _ in range(50):
         run("quick")
-    seconds_until(lambda: open_here() == before)
+    # Fewer is no leak: what other tests left to the garbage collector may go meanwhile.
+    seconds_until(lambda: all(now <= then for now, then in zip(open_here(), before, strict=True)))
     assert (run("descriptors") / "text").read_text() == inside
     children = Path(f"/proc/{zygote}/task/{zygote}/children")
     seconds_until(lambda: not children.exists() or children.read_text() == "")
@@ -393,10 +396,11 @@ def test_a_view_that_fails_ends_the_job(run, executor, tmp_path):
     def sink(*_):
         raise ZeroDivisionError
 
+    run("quick")  # the zygote is there from here on
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(ZeroDivisionError):
         run("steps", sink=sink)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 OWNER = """

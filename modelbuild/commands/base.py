@@ -11,6 +11,7 @@ from doit.cmd_base import DoitCmdBase
 from modelbuild import doit_tasks
 from modelbuild.errors import CommandError, ModelbuildError, did_you_mean
 from modelbuild.session import Session
+from modelbuild.view import silence
 from modelbuild.wording import printable
 
 
@@ -29,6 +30,9 @@ class ProjectCommand(DoitCmdBase):  # type: ignore[misc]  # doit is untyped
         except ModelbuildError as error:
             sys.stderr.write(f"ERROR: {error}\n")
             return error.exit_code
+        except BrokenPipeError:  # `doit status | head`
+            silence(sys.stdout)
+            return 0
         finally:
             self.dep_manager.close()
             session.close()

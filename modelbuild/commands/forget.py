@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 from doit.cmd_forget import Forget as DoitForget
 
 from modelbuild import doit_tasks
+from modelbuild.errors import CommandError
 
 
 def forget(names: Iterable[str]) -> None:
@@ -26,6 +28,10 @@ class Forget(DoitForget):  # type: ignore[misc]  # doit is untyped
     doc_purpose = "forget targets: their recipes run again at the next build"
 
     def _execute(self, forget_sub: bool, forget_disable_default: bool, forget_all: bool) -> Any:
+        if not (forget_all or self.sel_tasks):
+            error = CommandError("doit forget", "no target is named", "Name one, or say --all.")
+            sys.stderr.write(f"ERROR: {error}\n")
+            return error.exit_code
         result = super()._execute(forget_sub, forget_disable_default, forget_all)
         tasks = {task.name: task for task in self.task_list}
         if forget_all or not (self.sel_default_tasks and forget_disable_default):

@@ -41,6 +41,10 @@ class Gc(ProjectCommand):
     def perform(self, session: Session, params: Any, args: list[str]) -> None:
         """Pin, unpin, or collect. Raises CommandError."""
         if params["pin"] or params["unpin"]:
+            if params["max_size"] or params["max_age"] or (params["pin"] and params["unpin"]):
+                raise CommandError(
+                    "doit gc", "pinning and collecting are two commands", "Pin first, then collect."
+                )
             self._pin(session, args, bool(params["pin"]))
             return
         limits = gc.Limits(

@@ -29,3 +29,13 @@ class Status(ProjectCommand):
             self.say(f"{name:<{width}}  {status.state.replace('-', ' '):<10}  {about}{why}")
         ready = sum(session.examiner.status(name).state == "up-to-date" for name in names)
         self.say(f"{ready} of {len(names)} up to date")
+        for model in dict.fromkeys(name.partition(":")[0] for name in names):
+            self.say(_gate(session, model))
+
+
+def _gate(session: Session, model: str) -> str:
+    """Return what the model's verdicts amount to, where all that they rest on is up to date."""
+    late = [t.name for t in session.plan.of(model) if session.examiner.status(t.name).state != "up-to-date"]
+    if late:
+        return f"{model}: not judged, {len(late)} of its targets are not up to date"
+    return session.gate(model).lines[0]

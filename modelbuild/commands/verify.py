@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from modelbuild import digest as digests
@@ -74,4 +75,16 @@ def _copies(session: Session) -> list[str]:
         if not same:
             session.journal.forget(name)
             wrong.append(f"{session.at.relative(out)}: not what {name} wrote")
+        elif lost := _put_back(session.examiner, built.key, out):
+            wrong.append(f"{name}: {lost} missing from the store; put back from {session.at.relative(out)}")
     return wrong
+
+
+def _put_back(run: Examiner, key: str, out: Path) -> str:
+    """Take a whole copy into the store again where objects of it were lost; say how many were."""
+    record = run.store.record(key)
+    if record is None or run.store.has(record.tree):
+        return ""
+    lost = sum(not run.store.object(entry.digest).is_file() for entry in record.tree.entries)
+    run.store.put_folder(out)
+    return f"{lost} object{'s' * (lost != 1)}"

@@ -26,14 +26,16 @@ class Why(ProjectCommand):
         status, built = session.examiner.status(name), session.journal.built(name)
         before = session.examiner.store.record(built.key) if built else None
         self.say(f"{name}: {status.state.replace('-', ' ')}{f' ({status.reason})' if status.reason else ''}")
-        self.say(
-            f"  key  {built.key if built else 'none'} -> {status.key or 'not known before its inputs are built'}"
-        )
+        old, new = built.key if built else "none", status.key or "not known before its inputs are built"
+        self.say(f"  key  {new}" if old == new else f"  key  {old} -> {new}")
+        for row in session.report(name.partition(":")[0]).verdicts:
+            if row.target == name and not row.ok:
+                self.say(f"  RED  {row.metric} against {row.against}: {row.detail}")
         parts = status.parts or (before.parts if before else ())
         changed = differences(before.parts, status.parts) if before and status.parts else []
         told = {label for label, _, _ in changed}
-        for label, old, new in changed:
-            self.say(f"* {label}: {old or 'none'} -> {new or 'none'}")
+        for label, before_, now in changed:
+            self.say(f"* {label}: {before_ or 'none'} -> {now or 'none'}")
         for label, value in expanded(parts):
             if label not in told:
                 self.say(f"  {label}: {value}")

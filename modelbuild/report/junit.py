@@ -33,7 +33,7 @@ def document(report: Report) -> str:
 def _cases(suite: ElementTree.Element, report: Report) -> None:
     for target in findings.failed(report):
         _failed(_case(suite, report.model, f"target {target.name}", target.seconds), target)
-    for row in findings.verdicts(report):
+    for row in findings.judged(report):
         _judged(_case(suite, f"{report.model}.{row.platform or row.target}", _verdict_name(row)), row)
     for platform in report.platforms:
         if not findings.evidenced(platform):

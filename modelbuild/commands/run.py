@@ -1,0 +1,16 @@
+"""`doit run`, which plain `doit` is: doit's own, with the exit codes that errors.py promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from doit.cmd_run import Run as DoitRun
+
+from modelbuild.doit_reporter import Reporter
+
+
+class Run(DoitRun):  # type: ignore[misc]  # doit is untyped
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Run tasks; a target that another's failure kept from being built is that failure, not one of its own."""
+        code: int = super().execute(params, args) or 0
+        return Reporter.exit_code(code)
