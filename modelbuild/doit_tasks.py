@@ -44,6 +44,11 @@ def current() -> Session:
     return _session
 
 
+def begun() -> Session | None:
+    """Return the session where the dodo.py began one; other doit projects of the environment have none."""
+    return _session
+
+
 class Step(BaseAction):  # type: ignore[misc]  # doit is untyped
     """What one task does: subclasses say whether it is up to date, how it runs, and what cleaning removes.
 

@@ -14,7 +14,9 @@ from modelbuild.errors import CommandError
 
 def forget(names: Iterable[str]) -> None:
     """Drop what is remembered of each target of `names`; other names are none of ours."""
-    session = doit_tasks.current()
+    session = doit_tasks.begun()
+    if session is None:
+        return
     for name in names:
         if name in session.plan.targets:
             built, status = session.journal.built(name), session.examiner.status(name)

@@ -15,7 +15,8 @@ class Ignore(DoitIgnore):  # type: ignore[misc]  # doit is untyped
     doc_purpose = "ignore tasks of your own dodo.py; targets and gates cannot be ignored"
 
     def _execute(self, pos_args: list[str]) -> Any:
-        models = doit_tasks.current().plan.models
+        session = doit_tasks.begun()
+        models = session.plan.models if session is not None else {}
         ours = [name for name in pos_args if name.partition(":")[0] in models]
         if ours:
             fact = "a target cannot be ignored: a gate that is skipped would pass unseen"

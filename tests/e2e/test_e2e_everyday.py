@@ -150,3 +150,21 @@ def test_status_and_why_tell_of_a_red_gate(project):
     project.doit()
     assert project.doit("status").out.splitlines()[-1] == "tiny: 1 of 10 verdicts is red"
     assert "RED  accuracy against label: accuracy 0.5" in project.doit("why", "tiny:reference").out
+
+
+def test_other_doit_projects_of_the_environment_are_left_alone(tmp_path):
+    project = ProjectDir(tmp_path)
+    project.write(
+        "dodo.py",
+        "import sys\n"
+        "def task_a():\n    return {'actions': ['echo made > a.txt'], 'targets': ['a.txt'], 'clean': True}\n"
+        "def task_b():\n    return {'actions': [lambda: 'modelbuild.session' not in sys.modules]}\n"
+        "def task_c():\n    return {'actions': ['false'], 'task_dep': ['b']}\n",
+    )
+    assert project.doit("a", "b").code == 0
+    assert project.doit("c").code == 1
+    assert project.doit("forget", "a").code == 0
+    assert project.doit("clean", "a").code == 0
+    assert not project.path("a.txt").exists()
+    assert project.doit("ignore", "c").code == 0
+    assert project.doit().code == 0
