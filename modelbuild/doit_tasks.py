@@ -28,7 +28,7 @@ from modelbuild.session import Session
 
 _session: Session | None = None
 
-# A plan is many small objects that all live to the end: looking for garbage among them costs a no-op a quarter.
+# A plan is many small objects that all live to the end: looking for garbage among them slows a no-op by a sixth.
 gc.set_threshold(1_000_000, 50, 50)
 
 
