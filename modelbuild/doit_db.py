@@ -1,9 +1,9 @@
 """doit's own database, made so that losing it costs nothing and a no-op does not feel it.
 
 doit asks its database twice a task. Its sqlite backend answers each time with half a dozen system calls (about a
-tenth of a no-op at 1,000 tasks), and every backend of its own gives up on a file it cannot read. Nothing a build relies on
-is in there (doit keeps which tasks are ignored, and values of finished ones), so: one JSON file, read once, replaced
-whole and only when something changed; one that cannot be read is begun anew.
+tenth of a no-op at 1,000 tasks), and every backend of its own gives up on a file it cannot read. Nothing a build
+relies on is in there (doit keeps which tasks are ignored, and values of finished ones), so: one JSON file, read once,
+replaced whole and only when something changed; one that cannot be read is begun anew.
 """
 
 from __future__ import annotations
