@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from modelbuild import witness
+from modelbuild.equivalence import verdict
 from modelbuild.equivalence.verdict import Verdict
 from modelbuild.examine import Examiner
 from modelbuild.graph import Target
@@ -40,17 +40,20 @@ def _row(run: Examiner, target: Target) -> TargetRow:
     )
 
 
-def _read(run: Examiner, name: str, path: str) -> dict[str, Any]:
-    """Return a JSON file of a target that this run found or made whole, {} of any other."""
+def _whole(run: Examiner, name: str) -> bool:
+    """Whether this run found or made the target whole: only then does its copy speak of this run."""
     outcome = run.outcomes.get(name)
-    if outcome is None or outcome.state == "failed":
-        return {}
-    found: dict[str, Any] = json.loads((run.at.out(name) / path).read_bytes())
-    return found
+    return outcome is not None and outcome.state != "failed"
 
 
-def _verdicts(run: Examiner, name: str) -> list[Verdict]:
-    return [Verdict.from_json(row) for row in _read(run, name, "verdicts.json").get("verdicts", [])]
+def _verdicts(run: Examiner, name: str) -> tuple[Verdict, ...]:
+    return verdict.read(run.at.out(name) / "verdicts.json") if _whole(run, name) else ()
+
+
+def _evidence(run: Examiner, name: str) -> str:
+    if not _whole(run, name):
+        return "none"
+    return str(json.loads((run.at.out(name) / "run.json").read_bytes())["evidence"])
 
 
 def _platforms(run: Examiner, model: str) -> tuple[PlatformRow, ...]:
@@ -58,7 +61,6 @@ def _platforms(run: Examiner, model: str) -> tuple[PlatformRow, ...]:
     rows = []
     for name, platform in gate.items():
         unavailable = platform["unavailable"]
-        ran = {} if unavailable else _read(run, f"{model}:{name}.run", "run.json")
-        evidence = ran.get("evidence", "none")
+        evidence = "none" if unavailable else _evidence(run, f"{model}:{name}.run")
         rows.append(PlatformRow(name, platform["runtime"], platform["required"], evidence, unavailable or ""))
     return tuple(rows)

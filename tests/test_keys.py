@@ -154,6 +154,16 @@ def test_a_declared_library_that_is_not_there_is_a_part_too(root):
     assert ("version no-such-library", "not installed") in parts(root, missing)
 
 
+def test_code_that_cannot_be_read_is_said_in_words(root):
+    def gone(path):
+        if path.name == "loss.py":  # listed a moment ago, removed since
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return of_file(path)
+
+    with pytest.raises(BuildError, match=r"loss\.py: cannot be read: No such file"):
+        Keys(root, gone, lambda kind: {}).parts(BASE, INPUTS)
+
+
 def test_two_targets_of_one_recipe_keep_their_own_tools(root):
     keys = Keys(root, of_file, lambda kind: {})
     first = keys.parts(BASE, INPUTS)

@@ -14,7 +14,8 @@ import json
 
 def verdicts(inputs, params, out_dir):
     rows = params["verdicts"]
-    document = {"ok": all(row["ok"] for row in rows), "verdicts": rows}
+    claimed = params.get("claimed", bool(rows) and all(row["ok"] for row in rows))
+    document = {"ok": claimed, "verdicts": rows}
     (out_dir / "verdicts.json").write_text(json.dumps(document, indent=1, sort_keys=True))
 
 
@@ -116,6 +117,13 @@ def test_no_verdicts_at_all_are_no_green_gate(begin):
     wanted = targets()
     wanted[1] = wanted[1]._replace(params={**wanted[1].params, "verdicts": []})
     assert not build(begin(wanted)).gate("m").ok
+
+
+def test_a_claim_that_its_verdicts_do_not_bear_out_is_refused(begin):
+    wanted = targets(ok=False)
+    wanted[1] = wanted[1]._replace(params={**wanted[1].params, "claimed": True})
+    with pytest.raises(RecipeError, match="its verdicts say False"):
+        build(begin(wanted)).gate("m")
 
 
 def test_a_target_that_was_not_built_is_no_green_gate(begin):

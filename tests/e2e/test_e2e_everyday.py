@@ -18,8 +18,8 @@ def red(project: ProjectDir) -> None:
 
 def second_model(project: ProjectDir) -> None:
     manifest = json.loads(project.path("manifests/tiny.json").read_text())
-    manifest["model"] = "other"
-    project.write("manifests/other.json", json.dumps(manifest))
+    manifest["model"] = "zebra"  # after tiny, in whatever order models are taken
+    project.write("manifests/zebra.json", json.dumps(manifest))
 
 
 def test_a_gate_cannot_be_ignored(project):
@@ -45,8 +45,8 @@ def test_one_models_failure_does_not_keep_the_others_from_being_judged(project):
     project.manifest(lambda m: m["data"].update(evaluation={"loader": "shop.broken:load"}))
     result = project.doit()
     assert result.code == 1, result.text
-    assert "other: " in result.out.splitlines()[-2] + result.out
-    assert project.report("other")["ok"] is True
+    assert "zebra: 10 verdicts hold" in result.out
+    assert project.report("zebra")["ok"] is True
     assert project.report("tiny")["ok"] is False
     assert project.doit("--no-continue", "tiny").code == 1
 
@@ -168,3 +168,14 @@ def test_other_doit_projects_of_the_environment_are_left_alone(tmp_path):
     assert not project.path("a.txt").exists()
     assert project.doit("ignore", "c").code == 0
     assert project.doit().code == 0
+
+
+def test_an_artefact_is_held_to_its_budget(project):
+    size = sum(path.stat().st_size for path in project.out("tiny:phone").iterdir())
+    project.manifest(lambda m: m["platforms"]["phone"].update(budgets={"bytes": size}))
+    assert project.doit().code == 0
+    project.manifest(lambda m: m["platforms"]["phone"].update(budgets={"bytes": size - 1}))
+    result = project.doit()
+    assert result.code == 1
+    assert f"the artefact has {size} bytes, at most {size - 1} are allowed" in result.out
+    assert result.of("built") == {"tiny:verdict.runtime"}
