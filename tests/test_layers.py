@@ -23,6 +23,8 @@ LAYERS = """
     wording
     confine strictjson schemas journal witness leases closure versions
     declare modules
+    callables dataset deterministic
+    network
     runtimes.base
     equivalence
     report

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from modelbuild import callables, dataset
 from modelbuild.errors import ManifestError, RecipeError
-from modelbuild.recipes import callables, data, dataset
+from modelbuild.recipes import data
 
 
 def two_inputs(n: int = 6) -> dict[str, Any]:

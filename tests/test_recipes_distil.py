@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from modelbuild import tensors
+from modelbuild import dataset, tensors
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import data, dataset, distil, teacher
+from modelbuild.recipes import data, distil, teacher
 
 torch.set_num_threads(1)
 LINEAR = {"module": "torch.nn:Linear", "args": {"in_features": 2, "out_features": 3}}

@@ -17,8 +17,9 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
+from modelbuild import dataset, network
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import canonical, data, dataset, export, network, opset, signature
+from modelbuild.recipes import canonical, data, export, opset, signature
 
 torch.set_num_threads(1)
 BATCH = {"opset": 18, "dynamic": {"batch": [1, 64]}}

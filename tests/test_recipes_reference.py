@@ -14,9 +14,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from modelbuild import tensors
+from modelbuild import dataset, network, tensors
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import canonical, data, dataset, double, network, reference, unoptimised
+from modelbuild.recipes import canonical, data, double, reference, unoptimised
 
 torch.set_num_threads(1)
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modelbuild import progress, tensors
+from modelbuild import dataset, progress, tensors
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import data, dataset, losses, teacher, training
+from modelbuild.recipes import data, losses, teacher, training
 from modelbuild.recipes.objective import Term
 from modelbuild.recipes.training import Budget, Stream
 

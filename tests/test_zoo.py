@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import modelbuild
+from modelbuild import network
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import network, signature
+from modelbuild.recipes import signature
 from modelbuild.zoo import digits, wine
 from modelbuild.zoo.convnet import ConvNet
 

@@ -9,8 +9,8 @@ from typing import Any
 import onnx
 from onnx import ModelProto, TensorProto
 
+from modelbuild.callables import in_words
 from modelbuild.errors import RecipeError
-from modelbuild.recipes.callables import in_words
 
 PRODUCER = "modelbuild"
 # The version of the file format that belongs to opset 18; a lower one gains nothing.

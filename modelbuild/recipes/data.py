@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from modelbuild import callables, dataset
+from modelbuild.dataset import LABEL, Array, DataSet
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import callables, dataset
-from modelbuild.recipes.dataset import LABEL, Array, DataSet
 
 # What safetensors stores and torch computes with, in the machine's own byte order.
 DTYPES = (

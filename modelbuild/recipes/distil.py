@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelbuild import tensors
+from modelbuild import dataset, network, tensors
+from modelbuild.dataset import LABEL, Array, DataSet
+from modelbuild.deterministic import deterministic
 from modelbuild.errors import RecipeError, did_you_mean
-from modelbuild.recipes import dataset, losses, network, supervision, training
-from modelbuild.recipes.dataset import LABEL, Array, DataSet
-from modelbuild.recipes.deterministic import deterministic
+from modelbuild.recipes import losses, supervision, training
 from modelbuild.recipes.objective import Term
 from modelbuild.recipes.training import Budget, Stream
 

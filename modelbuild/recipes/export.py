@@ -15,11 +15,12 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
+from modelbuild import dataset, network
+from modelbuild.callables import in_words
+from modelbuild.dataset import DataSet
+from modelbuild.deterministic import deterministic
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import canonical, dataset, network, opset, signature
-from modelbuild.recipes.callables import in_words
-from modelbuild.recipes.dataset import DataSet
-from modelbuild.recipes.deterministic import deterministic
+from modelbuild.recipes import canonical, opset, signature
 from modelbuild.recipes.signature import BATCH
 
 OPSET = 18

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modelbuild import network
+from modelbuild.dataset import Array
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import network
-from modelbuild.recipes.dataset import Array
 
 BATCH = 64
 

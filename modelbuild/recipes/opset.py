@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from onnx import ModelProto, version_converter
 
+from modelbuild.callables import in_words
 from modelbuild.errors import RecipeError
-from modelbuild.recipes.callables import in_words
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 

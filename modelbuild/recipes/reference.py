@@ -14,12 +14,12 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from modelbuild import tensors
+from modelbuild import dataset, network, tensors
+from modelbuild.callables import in_words
+from modelbuild.dataset import Array
+from modelbuild.deterministic import deterministic
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import dataset, double, inference, network, unoptimised
-from modelbuild.recipes.callables import in_words
-from modelbuild.recipes.dataset import Array
-from modelbuild.recipes.deterministic import deterministic
+from modelbuild.recipes import double, inference, unoptimised
 
 Arrays = Mapping[str, Array]
 

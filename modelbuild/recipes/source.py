@@ -11,10 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from modelbuild import network
+from modelbuild.callables import in_words
 from modelbuild.errors import RecipeError, did_you_mean
 from modelbuild.limits import LIMITS
-from modelbuild.recipes import canonical, export, network, opset, signature
-from modelbuild.recipes.callables import in_words
+from modelbuild.recipes import canonical, export, opset, signature
 from modelbuild.recipes.signature import BATCH
 
 State = Mapping[str, Tensor]

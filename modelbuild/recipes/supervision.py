@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modelbuild.dataset import LABEL, Array
 from modelbuild.errors import RecipeError
 from modelbuild.recipes import losses
-from modelbuild.recipes.dataset import LABEL, Array
 from modelbuild.recipes.objective import Term
 
 

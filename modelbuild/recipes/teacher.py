@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from modelbuild import tensors
+from modelbuild import dataset, network, tensors
+from modelbuild.dataset import LABEL
+from modelbuild.deterministic import deterministic
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import dataset, inference, network, supervision, training
-from modelbuild.recipes.dataset import LABEL
-from modelbuild.recipes.deterministic import deterministic
+from modelbuild.recipes import inference, supervision, training
 from modelbuild.recipes.training import Budget, Stream
 
 PARTS = ("train", "evaluation", "unlabelled")

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelbuild import progress
+from modelbuild import dataset, network, progress
 from modelbuild.errors import RecipeError, did_you_mean
-from modelbuild.recipes import dataset, network, objective
+from modelbuild.recipes import objective
 from modelbuild.recipes.objective import Batch, Term
 
 REPORT_EVERY = 20

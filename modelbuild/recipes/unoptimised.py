@@ -9,10 +9,10 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto
 
+from modelbuild.callables import in_words
+from modelbuild.dataset import Array
 from modelbuild.errors import RecipeError, did_you_mean
 from modelbuild.recipes import signature
-from modelbuild.recipes.callables import in_words
-from modelbuild.recipes.dataset import Array
 from modelbuild.recipes.inference import BATCH
 
 Arrays = Mapping[str, Array]

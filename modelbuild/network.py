@@ -9,8 +9,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from modelbuild import callables
 from modelbuild.errors import ModelbuildError, RecipeError
-from modelbuild.recipes import callables
 
 
 def build(params: Mapping[str, Any]) -> nn.Module:

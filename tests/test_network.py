@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from modelbuild import network
+from modelbuild.deterministic import deterministic
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import inference, network
-from modelbuild.recipes.deterministic import deterministic
+from modelbuild.recipes import inference
 
 torch.set_num_threads(1)
 
