@@ -19,7 +19,7 @@ FOLDERS = (
 
 # From the bottom up. A folder stands for all its modules; a module of a folder named on its own stands where it says.
 LAYERS = """
-    errors limits paths progress tensors digest
+    errors limits paths progress quiet tensors digest
     wording
     confine strictjson schemas journal witness leases closure versions
     declare modules

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +16,7 @@ from modelbuild.callables import in_words
 from modelbuild.dataset import DataSet
 from modelbuild.deterministic import deterministic
 from modelbuild.errors import RecipeError
+from modelbuild.quiet import quietly
 from modelbuild.recipes import canonical, opset, signature
 from modelbuild.recipes.signature import BATCH
 
@@ -114,7 +111,7 @@ def _traced(
 ) -> ModelProto:
     axis = None if settings.fixed else torch.export.Dim(BATCH, min=settings.smallest, max=settings.largest)
     try:
-        with _quiet():
+        with quietly():
             program = torch.onnx.export(
                 module,
                 tuple(examples),
@@ -130,19 +127,6 @@ def _traced(
     if program is None:
         raise RecipeError(place, "cannot be exported to ONNX: the exporter gave nothing")
     return program.model_proto
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter writes pages about itself; what matters of it comes back as the model or an exception."""
-    before, sink = logging.root.manager.disable, io.StringIO()
-    logging.disable(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _check_names(model: ModelProto, asked: tuple[list[str], list[str]], place: str) -> None:
