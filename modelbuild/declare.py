@@ -70,7 +70,8 @@ class Export(NamedTuple):
 class Platform(NamedTuple):
     """`place` is where it is declared, down to the JSON pointer; `options` are those of its runtime.
 
-    `tolerance` is "auto", limits by metric, or None where the runtime gate's holds.
+    `evidence` is the least that counts as such. `tolerance` is "auto", limits by metric, or None where the runtime
+    gate's holds.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Platform(NamedTuple):
     description: str
     runtime: str
     required: bool
+    evidence: str
     tolerance: str | Options | None
     budgets: Options
     options: Options
@@ -164,6 +166,7 @@ def _platform(name: str, place: str, inline: Any, shared: Mapping[str, Document]
         description=full["description"],
         runtime=full["runtime"],
         required=full["required"],
+        evidence=full["evidence"],
         tolerance=full.get("tolerance"),
         budgets=full["budgets"],
         options={key: value for key, value in full.items() if key not in schema["properties"]},

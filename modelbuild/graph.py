@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from modelbuild.errors import ManifestError
 from modelbuild.manifest import Data, Model, OnnxSource, Platform, Project, Student, Teacher, WeightsSource
 from modelbuild.runtimes import base
+from modelbuild.runtimes.base import Way
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 Absent = Mapping[str, str | None]  # runtime -> why this machine cannot use it, or None
@@ -70,6 +72,8 @@ SOURCE_ONNX = Recipe(f"{_HERE}.source:onnx")
 EXPORT = Recipe(f"{_HERE}.export:export", tools=("onnxscript", "onnx-ir"))
 TORCH_REFERENCE = Recipe(f"{_HERE}.reference:torch_outputs")
 ONNX_REFERENCE = Recipe(f"{_HERE}.reference:onnx_outputs")
+ROUNDED = Recipe(f"{_HERE}.rounded:outputs")
+PREFLIGHT = Recipe(f"{_HERE}.preflight:examine")
 CONVERT = Recipe(f"{_HERE}.platform:convert")
 RUN = Recipe(f"{_HERE}.platform:run")
 AGAINST_TEACHER = Recipe(f"{_HERE}.verdicts:teacher")
@@ -89,12 +93,25 @@ def _model(model: Model, absent: Absent) -> Iterator[Target]:
     yield from _data(model)
     if isinstance(model.source, OnnxSource):
         yield from _from_onnx(model, model.source)
+        _refuse_student_platforms(model)
     else:
         yield from _from_torch(model)
+        yield from _rounded(model, absent)
     for platform in model.platforms.values():
         if absent[platform.runtime] is None:
             yield from _platform(model, platform)
     yield from _verdicts(model, absent)
+
+
+def _refuse_student_platforms(model: Model) -> None:
+    """Raises ManifestError for a platform that is made from a module where the model is an ONNX file."""
+    for platform in model.platforms.values():
+        if "student" in base.find(platform.runtime).needs(platform.options):
+            fact = (
+                f"{platform.runtime} is made from the model's module, and this model starts from an ONNX file"
+            )
+            remedy = 'Start from "source": {"module": ..., "weights": ...}, or leave this platform out'
+            raise ManifestError(platform.place, fact, remedy)
 
 
 def _data(model: Model) -> Iterator[Target]:
@@ -136,9 +153,9 @@ def _roles(model: Model, *roles: str) -> dict[str, str]:
 
 
 def _from_onnx(model: Model, source: OnnxSource) -> Iterator[Target]:
-    export = {"export": {"opset": model.export.opset, "dynamic": model.export.dynamic}}
+    params = {"export": _export(model)}
     yield Target(
-        f"{model.name}:onnx", SOURCE_ONNX, "the canonical ONNX file", export, files={"model": source.onnx}
+        f"{model.name}:onnx", SOURCE_ONNX, "the canonical ONNX file", params, files={"model": source.onnx}
     )
     inputs = _roles(model, "onnx", "evaluation")
     yield Target(
@@ -160,7 +177,7 @@ def _from_torch(model: Model) -> Iterator[Target]:
         inputs,
         modules=code,
     )
-    params = {**net, "export": {"opset": model.export.opset, "dynamic": model.export.dynamic}}
+    params = {**net, "export": _export(model)}
     yield Target(f"{name}:onnx", EXPORT, "the canonical ONNX file", params, inputs, modules=code)
 
 
@@ -201,25 +218,55 @@ def _distilled(model: Model, student: Student) -> Target:
     return Target(f"{model.name}:student", DISTIL, "the student, distilled", params, inputs, modules=code)
 
 
+def _rounded(model: Model, absent: Absent) -> Iterator[Target]:
+    """What each arithmetic below float32 that a platform computes in does to the student."""
+    arithmetics = {way.rounds for each in model.platforms.values() for way in _ways(each, absent).values()}
+    net = _net(model)
+    inputs, code = _roles(model, "student", "evaluation"), (_module(net["module"]),)
+    if arithmetics - {None}:
+        doc = "what of the student would not survive float16"
+        yield Target(f"{model.name}:preflight", PREFLIGHT, doc, net, inputs, modules=code)
+    for rounds in sorted(filter(None, arithmetics)):
+        doc = f"reference outputs in {rounds} arithmetic"
+        params = {**net, "rounds": rounds}
+        yield Target(f"{model.name}:reference.{rounds}", ROUNDED, doc, params, inputs, modules=code)
+
+
+def _ways(platform: Platform, absent: Absent) -> Mapping[str, Way]:
+    """The ways in which a platform is run; none where this machine cannot."""
+    return base.find(platform.runtime).runs(platform.options) if absent[platform.runtime] is None else {}
+
+
 def _platform(model: Model, platform: Platform) -> Iterator[Target]:
     runtime = base.find(platform.runtime)
     name = f"{model.name}:{platform.name}"
     params: dict[str, Any] = {"runtime": platform.runtime, "options": platform.options}
     code = (runtime.__module__, *runtime.modules())
     needs = runtime.needs(platform.options)
-    net = _net(model) if "student" in needs else {}
+    made = {**_net(model), "export": _export(model)} if "student" in needs else {}
     yield Target(
         name,
         CONVERT,
         f"the artefact for {platform.name} ({platform.runtime})",
-        {**params, **net},
+        {**params, **made},
         _roles(model, *needs),
-        modules=(*code, *([_module(net["module"])] if net else [])),
+        modules=(*code, *([_module(made["module"])] if made else [])),
         tools=runtime.toolchain(),
     )
     inputs = {"artifact": name, **_roles(model, "evaluation")}
-    doc = f"outputs of {platform.name} on the evaluation data"
-    yield Target(f"{name}.run", RUN, doc, params, inputs, modules=code, tools=runtime.toolchain())
+    for name_, way in runtime.runs(platform.options).items():
+        doc = f"outputs of {platform.name} on the evaluation data{f', {name_}' if name_ else ''}"
+        run, told = _dotted(f"{name}.run", name_), {**params, **way.params}
+        yield Target(run, RUN, doc, told, inputs, modules=code, tools=runtime.toolchain())
+
+
+def _dotted(name: str, way: str) -> str:
+    """`digits:ios.run.float16-sums`; the usual way of running has no name of its own."""
+    return f"{name}.{way}" if way else name
+
+
+def _export(model: Model) -> dict[str, Any]:
+    return {"opset": model.export.opset, "dynamic": model.export.dynamic}
 
 
 def _verdicts(model: Model, absent: Absent) -> Iterator[Target]:
@@ -242,19 +289,21 @@ def _verdicts(model: Model, absent: Absent) -> Iterator[Target]:
             {"gate": gates.task, "target": shipped},
             inputs,
         )
-    platforms = {
-        p.name: {
-            "runtime": p.runtime,
-            "required": p.required,
-            "unavailable": absent[p.runtime],
-            "tolerance": p.tolerance,
-            "budgets": p.budgets,
-        }
-        for p in model.platforms.values()
+    ways = {
+        _dotted(platform, name_): way
+        for platform, each in model.platforms.items()
+        for name_, way in _ways(each, absent).items()
     }
-    runs = {f"run.{n}": f"{name}:{n}.run" for n, p in platforms.items() if p["unavailable"] is None}
-    inputs = {"reference": shipped, **_roles(model, "evaluation"), **runs}
-    params = {"gate": gates.runtime, "model": name, "platforms": platforms}
+    rounds = {label: way.rounds for label, way in ways.items() if way.rounds and _net(model)}
+    inputs = {
+        "reference": shipped,
+        **_roles(model, "evaluation"),
+        **{f"run.{label}": _run_of(name, label) for label in ways},
+        **{f"rounded.{each}": f"{shipped}.{each}" for each in rounds.values()},
+        **({"preflight": f"{name}:preflight"} if rounds else {}),
+    }
+    platforms = {p.name: _judged(p, absent[p.runtime]) for p in model.platforms.values()}
+    params = {"gate": gates.runtime, "model": name, "platforms": platforms, "rounds": rounds}
     yield Target(
         f"{name}:verdict.runtime",
         ACROSS_RUNTIMES,
@@ -262,3 +311,20 @@ def _verdicts(model: Model, absent: Absent) -> Iterator[Target]:
         params,
         inputs,
     )
+
+
+def _run_of(model: str, label: str) -> str:
+    platform, _, way = label.partition(".")
+    return _dotted(f"{model}:{platform}.run", way)
+
+
+def _judged(platform: Platform, unavailable: str | None) -> dict[str, Any]:
+    """What the runtime gate is told of a platform."""
+    return {
+        "runtime": platform.runtime,
+        "required": platform.required,
+        "evidence": platform.evidence,
+        "unavailable": unavailable,
+        "tolerance": platform.tolerance,
+        "budgets": platform.budgets,
+    }

@@ -91,6 +91,8 @@ def _own_copy(schema: Schema, default: Any) -> Any:
 
 def filled(schema: Schema, value: Any) -> Any:
     """Return `value` with every absent property that has a default, at any depth; `value` stays as it is."""
+    if isinstance(value, list):
+        return [filled(schema.get("items", {}), each) for each in value]
     if not isinstance(value, dict):
         return value
     made: dict[str, Any] = dict(value)

@@ -38,14 +38,16 @@ def gate(
     platforms: Mapping[str, Platform] | None = None,
     evaluation: Evaluation | None = None,
     reference: Reference = REFERENCE,
+    rounds: Mapping[str, str] | None = None,
 ) -> tuple[Verdict, ...]:
     return runtime_gate(
         "m",
         reference,
         evaluation or Evaluation(N, LABELS),
-        platforms or {name: Platform() for name in runs},
+        platforms or {name.partition(".")[0]: Platform() for name in runs},
         runs,
         demand or RuntimeDemand(),
+        rounds or {},
     )
 
 
@@ -293,3 +295,62 @@ def test_vacuous_limits_are_refused() -> None:
 def test_the_order_of_the_manifest_does_not_matter() -> None:
     runs = {"ios": run(), "android": run()}
     assert gate(runs) == gate(dict(reversed(runs.items())))
+
+
+HALF = Reference(
+    REFERENCE.outputs,
+    REFERENCE.wide,
+    REFERENCE.nudged,
+    {
+        "float16": {name: array + np.float32(1e-3) for name, array in TRUTH.items()},
+        "float16-sums": {name: array + np.float32(1e-2) for name, array in TRUTH.items()},
+    },
+)
+
+
+def test_a_platform_may_be_run_in_several_ways_each_held_to_its_own_arithmetic() -> None:
+    runs = {
+        "ios": run(changed("boxes", lambda array: array + np.float32(1.5e-3)), "interpreted"),
+        "ios.sums": run(changed("boxes", lambda array: array + np.float32(1.5e-2)), "interpreted"),
+        "android": run(),
+    }
+    found = gate(runs, reference=HALF, rounds={"ios": "float16", "ios.sums": "float16-sums"})
+    assert passed(found)
+    assert {(v.target, v.platform, v.against) for v in found if v.platform == "ios"} == {
+        ("m:ios", "ios", "reference"),
+        ("m:ios", "ios", "ios.sums"),
+    }
+    assert {v.against for v in found if v.platform == "android"} == {"reference", "ios", "ios.sums"}
+    alike = gate(runs, reference=HALF, rounds={"ios": "float16", "ios.sums": "float16"})
+    assert {(v.platform, v.against) for v in red(alike)} == {
+        ("ios", "reference"),
+        ("ios", "ios.sums"),
+        ("android", "ios.sums"),
+    }
+
+
+def test_the_noise_of_one_arithmetic_excuses_no_run_in_another() -> None:
+    off = run(changed("boxes", lambda array: array + np.float32(1.5e-3)))
+    assert passed(gate({"a": off}, reference=HALF, rounds={"a": "float16"}))
+    assert not passed(gate({"a": off}, reference=HALF))
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_too_little_evidence_is_red_where_the_platform_is_required(required: bool) -> None:
+    asked = {"a": Platform(required=required, evidence="executed")}
+    found = gate({"a": run(evidence="interpreted")}, platforms=asked)
+    (verdict,) = [v for v in found if v.metric == "evidence"]
+    assert verdict.ok is not required
+    assert "only interpreted" in verdict.detail
+    assert "demands that it is executed" in verdict.detail
+    assert passed(found) is not required
+
+
+def test_one_run_with_the_evidence_asked_for_is_enough() -> None:
+    asked = {"a": Platform(evidence="executed")}
+    runs = {"a": run(), "a.other": run(evidence="interpreted")}
+    assert [v for v in gate(runs, platforms=asked) if v.metric == "evidence"] == []
+
+
+def test_evidence_better_than_asked_for_is_enough() -> None:
+    assert passed(gate({"a": run()}, platforms={"a": Platform(evidence="interpreted")}))

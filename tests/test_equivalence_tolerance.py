@@ -12,6 +12,7 @@ from modelbuild.equivalence.demand import RuntimeDemand, within
 from modelbuild.equivalence.metrics import METRICS, sums
 from modelbuild.equivalence.tolerance import (
     FACTOR,
+    ROUNDING,
     ULPS,
     Reference,
     Tolerance,
@@ -151,3 +152,39 @@ def test_a_pair_is_held_to_the_looser_limit() -> None:
     assert looser(one, one) == one
     apart = looser(Tolerance({"max_abs": 1.0}, 1.0, "a"), Tolerance({"cosine": 0.9}, 2.0, "b"))
     assert apart.limits == {"max_abs": 1.0, "cosine": 0.9}
+
+
+def rounded(error: float) -> Reference:
+    """Noise of 1e-3, and what "float16" arithmetic does: `error` in one value of four."""
+    known = reference(1e-3, 2**-12)
+    moved = Y.copy()
+    moved[1, 0] += np.float32(error)
+    return Reference(known.outputs, known.wide, known.nudged, {"float16": {"y": moved}})
+
+
+def test_what_computes_in_float16_is_allowed_a_multiple_of_what_that_does() -> None:
+    found = tolerance("y", rounded(0.25), AUTO, "float16")
+    assert found.limits == {"max_abs": ROUNDING * 0.25, "rmse": ROUNDING * 0.25 / 2}
+    assert found.margin == ROUNDING * 0.25
+    assert f"{ROUNDING} x float16 arithmetic (0.25)" in found.source
+
+
+def test_what_computes_in_float32_is_allowed_nothing_for_float16() -> None:
+    assert tolerance("y", rounded(0.25), AUTO) == tolerance("y", reference(1e-3, 2**-12), AUTO)
+
+
+def test_the_noise_floor_holds_where_it_is_more_than_float16() -> None:
+    assert tolerance("y", rounded(2**-20), AUTO, "float16").limits["max_abs"] == pytest.approx(FACTOR * 1e-3)
+
+
+def test_an_arithmetic_that_overflows_is_allowed_nothing() -> None:
+    found = tolerance("y", rounded(np.inf), AUTO, "float16")
+    assert found.limits == tolerance("y", rounded(0.25), AUTO).limits
+    assert "float16 arithmetic overflows" in found.source
+
+
+def test_an_arithmetic_of_another_shape_is_refused() -> None:
+    known = reference(1e-3, 2**-12)
+    broken = Reference(known.outputs, known.wide, known.nudged, {"float16": {"y": Y[:1]}})
+    with pytest.raises(RecipeError, match='noise floor "float16"'):
+        tolerance("y", broken, AUTO, "float16")

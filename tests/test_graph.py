@@ -3,6 +3,7 @@ import json
 import pytest
 
 from modelbuild import graph, manifest
+from modelbuild.errors import ManifestError
 from modelbuild.graph import plan
 from modelbuild.modules import locate
 
@@ -167,3 +168,48 @@ def test_every_platform_is_judged(planned):
         "tiny:verdict.task",
         "tiny:verdict.runtime",
     }
+
+
+HALF = {"ios": {"runtime": "coreml", "precision": "float16"}, "android": {"runtime": "onnxruntime"}}
+
+
+def test_a_platform_in_float16_is_run_in_each_arithmetic_and_so_is_the_reference(planned):
+    found = planned(without(platforms=HALF))
+    added = set(names(found)) - set(names(planned(BASE)))
+    ways = {"ios.run", "ios.run.float16-sums", "reference.float16", "reference.float16-sums"}
+    assert added == {"ios", "preflight", *ways}
+    judged = found.targets["tiny:verdict.runtime"]
+    assert judged.params["rounds"] == {"ios": "float16", "ios.float16-sums": "float16-sums"}
+    assert {role: judged.inputs[role] for role in judged.inputs if "ios" in role or "rounded" in role} == {
+        "run.ios": "tiny:ios.run",
+        "run.ios.float16-sums": "tiny:ios.run.float16-sums",
+        "rounded.float16": "tiny:reference.float16",
+        "rounded.float16-sums": "tiny:reference.float16-sums",
+    }
+    assert judged.inputs["preflight"] == "tiny:preflight"
+    runs = [found.targets[f"tiny:ios.run{way}"].params for way in ("", ".float16-sums")]
+    assert [each["accumulation"] for each in runs] == ["float32", "float16"]
+
+
+def test_a_platform_in_float32_needs_no_other_reference(planned):
+    found = planned(without(platforms={"ios": {"runtime": "coreml"}}))
+    assert {"ios", "ios.run"} <= set(names(found))
+    assert not {"preflight", "reference.float16", "ios.run.float16-sums"} & set(names(found))
+
+
+def test_what_is_made_from_the_module_gets_module_weights_and_shapes(planned):
+    ios = planned(without(platforms=HALF, export={"opset": 18, "dynamic": {"batch": [1, 8]}})).targets[
+        "tiny:ios"
+    ]
+    assert ios.inputs == {"student": "tiny:student", "evaluation": "tiny:data.evaluation"}
+    assert {"module": "small:Net", "args": {"width": 2}}.items() <= ios.params.items()
+    assert ios.params["export"]["dynamic"] == {"batch": [1, 8]}
+    assert "small" in ios.modules
+
+
+def test_a_given_onnx_file_has_no_module_to_make_a_platform_from(planned):
+    onnx = without("teacher", "student", source={"onnx": "m.onnx"}, gates={}, platforms=HALF)
+    with pytest.raises(ManifestError) as caught:
+        planned(onnx)
+    assert caught.value.place == "manifests/tiny.json#/platforms/ios"
+    assert "starts from an ONNX file" in caught.value.fact

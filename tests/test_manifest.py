@@ -115,7 +115,15 @@ def test_declares_what_the_manifest_says_and_fills_in_the_rest(root):
     assert model.export == manifest.Export(18, {"batch": [1, 64]})
     options = {"precision": "float32", "optimisation": "all", "threads": 1}
     android = manifest.Platform(
-        "android", "manifests/x.json#/platforms/android", "", "onnxruntime", True, None, {}, options
+        "android",
+        "manifests/x.json#/platforms/android",
+        "",
+        "onnxruntime",
+        True,
+        "interpreted",
+        None,
+        {},
+        options,
     )
     ios = android._replace(
         name="ios", place="manifests/platforms/ios.json", options={**options, "threads": 2}

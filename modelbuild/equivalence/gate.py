@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from modelbuild.runtimes.base import Evidence, Run
 
 Array = NDArray[Any]
 RANK: tuple[Evidence, ...] = ("none", "interpreted", "executed")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 NO_LIMIT = "for information: no limit is set"
 
 
@@ -33,12 +35,13 @@ NO_LIMIT = "for information: no limit is set"
 class Platform:
     """A platform of the manifest; `unavailable` is why it was not run, None when nothing is known.
 
-    `demand` is its own, None where the gate's holds.
+    `demand` is its own, None where the gate's holds. `evidence` is the least that counts for it.
     """
 
     required: bool = True
     unavailable: str | None = None
     demand: RuntimeDemand | None = None
+    evidence: Evidence = "interpreted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,13 @@ def runtime_gate(
     platforms: Mapping[str, Platform],
     runs: Mapping[str, Run],
     demand: RuntimeDemand,
+    rounds: Mapping[str, str] = NOTHING,
 ) -> tuple[Verdict, ...]:
-    """All verdicts on the `runs`, which are by platform name. Raises RecipeError for a vacuous limit."""
+    """All verdicts on the `runs`. Raises RecipeError for a vacuous limit.
+
+    A run's name is that of its platform or, where one is run in several ways, `platform.way`; `rounds` tells by the
+    run's name in which arithmetic below float32 it computes.
+    """
     refuse_flips(demand, evaluation.samples)
     ran = {name: run for name, run in sorted(runs.items()) if run.evidence != "none"}
     verdicts = [*_evidence(model, platforms, ran)]
@@ -101,7 +109,10 @@ def runtime_gate(
     unfit = compare.reference_faults(shipped, evaluation.samples)
     verdicts += [subject.faulty(fault) for fault in unfit]
     fit = sorted(reference.outputs.keys() - {fault.output for fault in unfit})
-    limits = {p: _limits(fit, reference, platforms[p].demand or demand) for p in ran}
+    limits = {}
+    for each in ran:
+        asked = platforms[platform_of(each)].demand or demand
+        limits[each] = {name: tolerance(name, reference, asked, rounds.get(each)) for name in fit}
     for name, run in ran.items():
         subject, sides = _subject(model, name, run, "reference"), (shipped, Side(name, run.outputs))
         verdicts += _compare(subject, sides, reference, limits[name], demand.decision_flips)
@@ -114,12 +125,14 @@ def runtime_gate(
     return tuple(verdicts)
 
 
-def _limits(names: list[str], reference: Reference, demand: RuntimeDemand) -> dict[str, Tolerance]:
-    return {name: tolerance(name, reference, demand) for name in names}
+def platform_of(run: str) -> str:
+    """The platform of a run called `run`."""
+    return run.partition(".")[0]
 
 
 def _subject(model: str, name: str, run: Run, against: str) -> Subject:
-    return Subject(f"{model}:{name}", name, run.version, run.backend, against, run.evidence)
+    platform = platform_of(name)
+    return Subject(f"{model}:{platform}", platform, run.version, run.backend, against, run.evidence)
 
 
 def _pair(subject: Subject, other: Evidence) -> Subject:
@@ -129,16 +142,24 @@ def _pair(subject: Subject, other: Evidence) -> Subject:
 
 def _evidence(model: str, platforms: Mapping[str, Platform], ran: Mapping[str, Run]) -> Iterator[Verdict]:
     for name, platform in sorted(platforms.items()):
-        if name in ran:
-            continue
-        subject = Subject(f"{model}:{name}", name, "", "", "reference", "none")
-        detail = f"not evidenced: {platform.unavailable or 'it was not run'}"
-        if platform.required:
-            detail += '. Build it where it runs, or say "required": false to ship it unchecked'
-        yield subject.says("", "evidence", None, None, not platform.required, detail)
+        had = [run.evidence for label, run in ran.items() if platform_of(label) == name]
+        best: Evidence = max(had, key=RANK.index, default="none")
+        if RANK.index(best) < RANK.index(platform.evidence):
+            yield _too_little(Subject(f"{model}:{name}", name, "", "", "reference", best), platform)
     if not ran:
         subject = Subject(f"{model}:reference", "", "", "", "reference", "none")
         yield subject.says("", "evidence", None, None, False, "nothing was checked: no platform was run")
+
+
+def _too_little(subject: Subject, platform: Platform) -> Verdict:
+    """Red where the platform is required, else for the record."""
+    if subject.evidence == "none":
+        detail = f"not evidenced: {platform.unavailable or 'it was not run'}"
+    else:
+        detail = f"only {subject.evidence}, and the manifest demands that it is {platform.evidence}"
+    if platform.required:
+        detail += '. Build it where it runs, or say "required": false to ship it unchecked'
+    return subject.says("", "evidence", None, None, not platform.required, detail)
 
 
 def _compare(

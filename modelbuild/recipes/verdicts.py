@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from modelbuild import tensors
-from modelbuild.equivalence import budget, demand, verdict
-from modelbuild.equivalence.gate import RANK, Evaluation, Platform, runtime_gate
+from modelbuild.equivalence import budget, demand, preflight, verdict
+from modelbuild.equivalence.gate import RANK, Evaluation, Platform, platform_of, runtime_gate
 from modelbuild.equivalence.quality import task_gate, teacher_gate
 from modelbuild.equivalence.tolerance import Reference
 from modelbuild.equivalence.verdict import Verdict
 from modelbuild.errors import RecipeError
 from modelbuild.runtimes.base import Run
 
-RUN_ROLE = "run."
+RUN_ROLE, ROUNDED_ROLE = "run.", "rounded."
 
 
 def teacher(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
@@ -43,25 +43,29 @@ def task(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -
 def runtime(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
     """Gate 3: every platform's run against the reference and against every other run."""
     asked = demand.runtime(params["gate"])
-    platforms = {
-        name: Platform(platform["required"], platform["unavailable"], _own(params["gate"], name, platform))
-        for name, platform in params["platforms"].items()
-    }
+    platforms = {name: _platform(params["gate"], name, each) for name, each in params["platforms"].items()}
     runs = {
         role.removeprefix(RUN_ROLE): _run(path) for role, path in inputs.items() if role.startswith(RUN_ROLE)
     }
-    unknown = sorted(set(runs) - set(platforms))
+    unknown = sorted(name for name in runs if platform_of(name) not in platforms)
     if unknown:
         raise RecipeError("gates/runtime", f"a run of {', '.join(unknown)}, which is no platform here", "")
     found = runtime_gate(
         params["model"],
-        _reference(inputs["reference"]),
+        _reference(inputs),
         _evaluation(inputs["evaluation"]),
         platforms,
         runs,
         asked,
+        params.get("rounds", {}),
     )
-    verdict.write(out_dir / "verdicts.json", [*found, *_budgets(inputs, params)])
+    verdict.write(out_dir / "verdicts.json", [*found, *_budgets(inputs, params), *_warnings(inputs, params)])
+
+
+def _warnings(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> Iterator[Verdict]:
+    if "preflight" in inputs:
+        record = json.loads((inputs["preflight"] / "preflight.json").read_text())
+        yield preflight.warning(params["model"], record)
 
 
 def _budgets(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> Iterator[Verdict]:
@@ -72,6 +76,15 @@ def _budgets(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> Iterator[
             yield from budget.verdicts(target, name, record, platform.get("budgets", {}))
 
 
+def _platform(gate: Mapping[str, Any], name: str, platform: Mapping[str, Any]) -> Platform:
+    return Platform(
+        platform["required"],
+        platform["unavailable"],
+        _own(gate, name, platform),
+        platform.get("evidence", "interpreted"),
+    )
+
+
 def _own(gate: Mapping[str, Any], name: str, platform: Mapping[str, Any]) -> demand.RuntimeDemand | None:
     """The demand of a platform that has a tolerance of its own."""
     if platform.get("tolerance") is None:
@@ -79,12 +92,18 @@ def _own(gate: Mapping[str, Any], name: str, platform: Mapping[str, Any]) -> dem
     return demand.runtime({**gate, "tolerance": platform["tolerance"]}, f"platforms/{name}")
 
 
-def _reference(folder: Path) -> Reference:
+def _reference(inputs: Mapping[str, Path]) -> Reference:
+    folder = inputs["reference"]
     wide = folder / "outputs64.safetensors"
     return Reference(
         tensors.load(folder / "outputs.safetensors"),
         tensors.load(wide) if wide.exists() else None,
         tensors.load(folder / "nudged.safetensors"),
+        {
+            role.removeprefix(ROUNDED_ROLE): tensors.load(path / "outputs.safetensors")
+            for role, path in inputs.items()
+            if role.startswith(ROUNDED_ROLE)
+        },
     )
 
 

@@ -10,15 +10,16 @@ _MOST = 10
 
 
 def closing_lines(report: Report, page: str | None = None) -> list[str]:
-    """One line when green; else every finding, the path of the report and the next command.
+    """One line when green, and warnings; else every finding, the path of the report and the next command.
 
     `page` is the path of `report.html` as the user should see it, `.cache/out/MODEL/report.html` unless told.
     """
     where = clean.line(page or f".cache/out/{report.model}/report.html")
     if findings.outcome(report) != "fail":
-        return [f"{_headline(report)}, report: {where}"]
+        return [f"{_headline(report)}, report: {where}", *_warnings(report)]
     return [
         _headline(report),
+        *_warnings(report),
         *_most([_verdict_lines(row) for row in findings.red(report)]),
         *_most([[_failed_line(row)] for row in findings.failed(report)]),
         *_most([[_missing_line(report, row)] for row in findings.missing(report)]),
@@ -31,6 +32,10 @@ def _verdict_lines(row: Verdict) -> list[str]:
     output = f", output {clean.line(row.output)}" if row.output else ""
     first = f"  {clean.line(findings.pair(row))}{output}: {sentences.against(row)}"
     return [first, f"    {clean.line(row.detail)}"] if row.detail.strip() else [first]
+
+
+def _warnings(report: Report) -> list[str]:
+    return [f"  warning: {clean.line(row.detail)}" for row in findings.warnings(report)]
 
 
 def _headline(report: Report) -> str:

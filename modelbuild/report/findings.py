@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from modelbuild.equivalence import preflight
 from modelbuild.equivalence.verdict import Verdict
 from modelbuild.report.margins import margin
 from modelbuild.report.record import PlatformRow, Report, TargetRow
@@ -95,6 +96,11 @@ def unavailable(report: Report, platform: PlatformRow) -> str:
         if row.platform == platform.name and _on_evidence(row) and row.detail.strip():
             return row.detail.removeprefix("not evidenced: ")
     return platform.unavailable if platform.unavailable.strip() else "it was not run"
+
+
+def warnings(report: Report) -> list[Verdict]:
+    """What nothing is demanded of and someone should read all the same."""
+    return [row for row in observed(report) if row.metric == preflight.METRIC and row.measured is None]
 
 
 def failed(report: Report) -> list[TargetRow]:

@@ -2,8 +2,8 @@
 
 A runtime lives in `modelbuild/runtimes/<name>.py` (a hyphen in the name is an underscore in the file) as the
 attribute `RUNTIME`, or in another distribution behind the entry-point group `modelbuild.runtimes`. The
-graph asks for `toolchain`, `available`, `needs` and `modules` on every build, also one with nothing to do:
-importing a runtime's module and calling these four must not load the packages that do the work.
+graph asks for `toolchain`, `available`, `needs`, `modules` and `runs` on every build, also one with nothing to
+do: importing a runtime's module and calling these must not load the packages that do the work.
 """
 
 from __future__ import annotations
@@ -39,6 +39,17 @@ class Run(NamedTuple):
     placement: Mapping[str, str] = MappingProxyType({})
 
 
+class Way(NamedTuple):
+    """One way of running an artefact: what `run` finds in `params` beside the options.
+
+    `rounds` is the arithmetic below float32 that is computed in: "float16" where every result is rounded to it,
+    "float16-sums" where every step of a sum is too; None for float32. The gate allows what that alone does.
+    """
+
+    params: Mapping[str, Any] = MappingProxyType({})
+    rounds: str | None = None
+
+
 @runtime_checkable
 class Runtime(Protocol):
     """One screen of promises. Methods below the line may load heavy packages; those above it may not."""
@@ -57,12 +68,16 @@ class Runtime(Protocol):
     def modules(self) -> tuple[str, ...]:
         """Dotted names of the modules besides its own that belong to the runtime; may be empty."""
 
+    def runs(self, options: Mapping[str, Any]) -> Mapping[str, Way]:
+        """The ways in which an artefact is run, by name; "" names the only one, or the usual one of several."""
+
     # ---------------------------------------------------------------------------------------------------
 
     def convert(self, model: Mapping[str, Path], out: Path, params: Mapping[str, Any]) -> None:
         """Write the artefact into folder `out` from the target folders in `model`, same bytes every time.
 
-        `params` is {"options": {...}} and, where the student is needed, its "module" and "args".
+        `params` is {"options": {...}} and, where the student is needed, its "module" and "args" and the model's
+        "export".
         Raises RecipeError when the model cannot be expressed in this format.
         """
 
@@ -126,4 +141,4 @@ def _checked(name: str, candidate: object) -> Runtime:
     )
 
 
-PARTS = ("name", "toolchain", "available", "needs", "modules", "convert", "run")
+PARTS = ("name", "toolchain", "available", "needs", "modules", "runs", "convert", "run")

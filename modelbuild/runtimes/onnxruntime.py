@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelbuild.errors import ManifestError, RecipeError, did_you_mean
-from modelbuild.runtimes.base import Run, Runtime, Target
+from modelbuild.runtimes.base import Run, Runtime, Target, Way
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +78,9 @@ class OnnxRuntime:
 
     def modules(self) -> tuple[str, ...]:
         return ()
+
+    def runs(self, options: Mapping[str, Any]) -> Mapping[str, Way]:
+        return {"": Way()}
 
     def convert(self, model: Mapping[str, Path], out: Path, params: Mapping[str, Any]) -> None:
         """Copy model.onnx and write io.json.

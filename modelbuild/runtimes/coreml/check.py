@@ -1,0 +1,105 @@
+"""Runs the package that ships on samples: here by evaluating it, on macOS by Core ML itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import coremltools
+import numpy as np
+import torch
+
+from modelbuild.errors import RecipeError
+from modelbuild.runtimes.base import Run
+from modelbuild.runtimes.coreml import mlpackage, ports
+from modelbuild.runtimes.coreml.evaluate import Evaluator
+from modelbuild.runtimes.coreml.options import NAME, Options, parse
+from modelbuild.runtimes.coreml.ports import Array, Ports
+from modelbuild.tensors import Arrays
+
+PACKAGE = "model.mlpackage"
+USUAL_BATCH = 64
+Call = Callable[[Mapping[str, Array]], Mapping[str, Any]]
+
+
+def run(artifact: Path, inputs: Arrays, params: Mapping[str, Any]) -> Run:
+    """Outputs for every sample; `params["accumulation"]` says how float16 is added up where that is ours to say.
+
+    Raises RecipeError for inputs that are not the package's, and for an operation that cannot be evaluated.
+    """
+    options, about = parse(params.get("options", {})), Ports.read(artifact)
+    if sys.platform == "darwin":
+        from modelbuild.runtimes.coreml import predict
+
+        outputs = _outputs(predict.caller(artifact / PACKAGE, about), about, inputs, options)
+        return Run(outputs, predict.version(), about.compute_units, "executed")
+    sums = params.get("accumulation", "float32")
+    evaluator = Evaluator(mlpackage.read(artifact / PACKAGE), sums)
+    outputs = _outputs(evaluator, about, inputs, options)
+    backend = f"evaluator, {sums} sums" if options.half else "evaluator"
+    return Run(outputs, coremltools.__version__, backend, "interpreted")
+
+
+def intermediates(artifact: Path, inputs: Arrays, names: tuple[str, ...]) -> Arrays:
+    """The values called `names` in the program, for every sample of `inputs`.
+
+    A value that does not have the samples on its first axis can be had for as many samples as one call takes.
+    """
+    about = Ports.read(artifact)
+    evaluator = Evaluator(mlpackage.read(artifact / PACKAGE), watch=names)
+    parts: dict[str, list[Array]] = {name: [] for name in names}
+    feeds = list(_feeds(about, inputs, Options()))
+    for feed, count in feeds:
+        evaluator(_into(about, feed))
+        for name in names:
+            value = np.asarray(evaluator.watched[name])
+            if len(feeds) > 1 and (value.ndim == 0 or len(value) != len(next(iter(feed.values())))):
+                fact = f'"{name}" has shape {value.shape}: its first axis is not the samples'
+                raise RecipeError(NAME, fact, "Ask for it with as many samples as one call takes")
+            parts[name].append(value[:count] if len(feeds) > 1 else value)
+    return {name: np.concatenate(part) if len(part) > 1 else part[0] for name, part in parts.items()}
+
+
+def _outputs(call: Call, about: Ports, inputs: Arrays, options: Options) -> Arrays:
+    parts: dict[str, list[Array]] = {port.name: [] for port in about.outputs}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the order of a parallel sum depends on how many there are
+    try:
+        for feed, count in _feeds(about, inputs, options):
+            fed, given = len(next(iter(feed.values()))), call(_into(about, feed))
+            for port in about.outputs:
+                parts[port.name].append(
+                    _rows(port.name, ports.out_of(port, given[port.core_name]), fed)[:count]
+                )
+    finally:
+        torch.set_num_threads(threads)
+    return {name: np.concatenate(part) for name, part in parts.items()}
+
+
+def _into(about: Ports, feed: Mapping[str, Array]) -> dict[str, Array]:
+    return {port.core_name: ports.into(port, feed[port.name]) for port in about.inputs}
+
+
+def _rows(name: str, value: Array, fed: int) -> Array:
+    if value.ndim == 0 or len(value) != fed:
+        fact = f'output "{name}" has shape {value.shape} for {fed} samples: its first axis is not the samples'
+        raise RecipeError(NAME, fact, "Have the module keep the sample axis first in every output")
+    return value
+
+
+def _feeds(about: Ports, inputs: Arrays, options: Options) -> Iterator[tuple[dict[str, Array], int]]:
+    """Calls, each with the number of its samples that count: one too short is filled up with its last sample."""
+    count = ports.samples(about, inputs)
+    sizes = ports.batch_sizes(about, inputs)
+    usual = options.batch or USUAL_BATCH
+    if options.batch is not None and options.batch not in sizes:
+        fact = f"the package takes batches of {sizes[-1]} to {sizes[0]}, the platform says {options.batch}"
+        raise RecipeError(NAME, fact, 'Leave "batch" out')
+    size = next((each for each in sizes if each <= usual), sizes[-1])
+    for start in range(0, count, size):
+        kept = min(size, count - start)
+        fed = min(each for each in sizes if each >= kept)
+        rows = np.minimum(np.arange(start, start + fed), count - 1)
+        yield {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}, kept

@@ -1,0 +1,104 @@
+"""What a platform may say about Core ML, checked as far as no framework is needed for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from modelbuild.errors import ManifestError, did_you_mean
+
+NAME = "coreml"
+TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
+PRECISIONS = ("float32", "float16", "mixed")
+UNITS = ("all", "cpu_only", "cpu_and_gpu", "cpu_and_neural_engine")
+ACCUMULATIONS = ("float32", "float16")
+METADATA = ("author", "license", "version", "description")
+Shape = Sequence[int | Sequence[int]]
+
+
+class Options(NamedTuple):
+    """Every option with its default; see schema/runtimes/coreml.schema.json for what they mean.
+
+    `names` maps ours to Core ML's, `shapes` an input to {"axes": [...]} or {"enumerated": [[...], ...]}.
+    """
+
+    deployment_target: str = "iOS16"
+    precision: str = "float32"
+    keep_float32: Sequence[str] = ()
+    compute_units: str = "all"
+    accumulation: Sequence[str] = ACCUMULATIONS
+    batch: int | None = None
+    names: Mapping[str, str] = {}  # never changed
+    shapes: Mapping[str, Mapping[str, Any]] = {}
+    classes: Mapping[str, Any] | None = None
+    compression: Sequence[Mapping[str, Any]] = ()
+    metadata: Mapping[str, str] = {}
+
+    @property
+    def half(self) -> bool:
+        """Whether float16 is computed in."""
+        return self.precision != "float32"
+
+    @property
+    def ios(self) -> int:
+        return int(self.deployment_target.removeprefix("iOS"))
+
+
+def parse(options: Mapping[str, Any]) -> Options:
+    """The options of a platform. Raises ManifestError, placed at the option, for one that cannot be."""
+    names = list(Options._fields)
+    for name in options:
+        if name not in names:
+            raise ManifestError(f"options/{name}", f"{NAME} has no such option", did_you_mean(name, names))
+    parsed = Options(**options)
+    _one_of("deployment_target", parsed.deployment_target, TARGETS)
+    _one_of("precision", parsed.precision, PRECISIONS)
+    _one_of("compute_units", parsed.compute_units, UNITS)
+    for each in parsed.accumulation:
+        _one_of("accumulation", each, ACCUMULATIONS)
+    for key in parsed.metadata:
+        _one_of("metadata", key, METADATA)
+    _refuse_contradictions(parsed)
+    return parsed
+
+
+def _one_of(option: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        fact = f"{json.dumps(value)} is not one of {', '.join(allowed)}"
+        raise ManifestError(f"options/{option}", fact, did_you_mean(str(value), list(allowed)))
+
+
+def _refuse_contradictions(options: Options) -> None:
+    if bool(options.keep_float32) != (options.precision == "mixed"):
+        fact = (
+            f'there are operations to keep in float32 and the precision is "{options.precision}"'
+            if options.keep_float32
+            else 'the precision is "mixed" and nothing says which operations stay in float32'
+        )
+        raise ManifestError(
+            "options/keep_float32", fact, 'Give "precision": "mixed" and "keep_float32" together'
+        )
+    if not options.accumulation:
+        raise ManifestError(
+            "options/accumulation", "is empty: nothing would be checked", "Leave it out for both"
+        )
+    twice = [name for name, count in _counts(options.names.values()).items() if count > 1]
+    if twice:
+        raise ManifestError("options/names", f'"{twice[0]}" is given to two', "Give each a name of its own")
+    steps = options.compression
+    if steps and options.ios < 16:
+        fact = (
+            f"weights are compressed from iOS 16 on, and the deployment target is {options.deployment_target}"
+        )
+        raise ManifestError("options/compression", fact, 'Say "deployment_target": "iOS16" or later')
+    if len(steps) > 1 and options.ios < 18:
+        fact = f"weights are compressed in several steps from iOS 18 on, not in {options.deployment_target}"
+        raise ManifestError("options/compression", fact, 'Say "deployment_target": "iOS18", or one step')
+
+
+def _counts(values: Any) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for value in values:
+        found[value] = found.get(value, 0) + 1
+    return found
