@@ -254,9 +254,9 @@ def _platform(model: Model, platform: Platform) -> Iterator[Target]:
         tools=runtime.toolchain(),
     )
     inputs = {"artifact": name, **_roles(model, "evaluation")}
-    for name_, way in runtime.runs(platform.options).items():
-        doc = f"outputs of {platform.name} on the evaluation data{f', {name_}' if name_ else ''}"
-        run, told = _dotted(f"{name}.run", name_), {**params, **way.params}
+    for label, way in runtime.runs(platform.options).items():
+        doc = f"outputs of {platform.name} on the evaluation data{f', {label}' if label else ''}"
+        run, told = _dotted(f"{name}.run", label), {**params, **way.params}
         yield Target(run, RUN, doc, told, inputs, modules=code, tools=runtime.toolchain())
 
 
@@ -289,33 +289,30 @@ def _verdicts(model: Model, absent: Absent) -> Iterator[Target]:
             {"gate": gates.task, "target": shipped},
             inputs,
         )
-    ways = {
-        _dotted(platform, name_): way
-        for platform, each in model.platforms.items()
-        for name_, way in _ways(each, absent).items()
-    }
-    rounds = {label: way.rounds for label, way in ways.items() if way.rounds and _net(model)}
+    yield _across(model, absent)
+
+
+def _across(model: Model, absent: Absent) -> Target:
+    """Gate 3: runs go by the names of their platforms, `ios`, or where there are several, `ios.float16-sums`."""
+    name, shipped = model.name, f"{model.name}:reference"
+    runs, rounds = dict[str, str](), dict[str, str]()
+    for platform in model.platforms.values():
+        for label, way in _ways(platform, absent).items():
+            run = _dotted(platform.name, label)
+            runs[run] = _dotted(f"{name}:{platform.name}.run", label)
+            if way.rounds is not None and _net(model):
+                rounds[run] = way.rounds
     inputs = {
         "reference": shipped,
         **_roles(model, "evaluation"),
-        **{f"run.{label}": _run_of(name, label) for label in ways},
+        **{f"run.{run}": target for run, target in runs.items()},
         **{f"rounded.{each}": f"{shipped}.{each}" for each in rounds.values()},
         **({"preflight": f"{name}:preflight"} if rounds else {}),
     }
     platforms = {p.name: _judged(p, absent[p.runtime]) for p in model.platforms.values()}
-    params = {"gate": gates.runtime, "model": name, "platforms": platforms, "rounds": rounds}
-    yield Target(
-        f"{name}:verdict.runtime",
-        ACROSS_RUNTIMES,
-        "gate 3: every runtime against the reference and each other",
-        params,
-        inputs,
-    )
-
-
-def _run_of(model: str, label: str) -> str:
-    platform, _, way = label.partition(".")
-    return _dotted(f"{model}:{platform}.run", way)
+    params = {"gate": model.gates.runtime, "model": name, "platforms": platforms, "rounds": rounds}
+    doc = "gate 3: every runtime against the reference and each other"
+    return Target(f"{name}:verdict.runtime", ACROSS_RUNTIMES, doc, params, inputs)
 
 
 def _judged(platform: Platform, unavailable: str | None) -> dict[str, Any]:

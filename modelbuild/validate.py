@@ -20,7 +20,7 @@ from modelbuild.wording import at, closest, cut, quote, shown
 
 _SHORT_NAME = re.compile(r"[A-Za-z0-9_-]+")
 RESERVED = frozenset(
-    ("data", "teacher", "student", "reference", "onnx", "verdict", "report", "gate", "source")
+    ("data", "teacher", "student", "reference", "preflight", "onnx", "verdict", "report", "gate", "source")
 )
 Found = Iterator[ManifestError]
 
