@@ -80,9 +80,16 @@ def test_the_worst_over_all_samples_is_kept_and_the_worst_kind_comes_first() -> 
 
 
 def test_a_few_small_values_among_many_are_not_worth_a_word() -> None:
-    x = np.ones((4, 300), np.float32)
+    x = np.full((4, 300), 1e-3, np.float32)
     x[0, 0] = 1e-6
     assert preflight.examined(Outer(lambda x: x * 1.0), {"x": x})["findings"] == []
+
+
+def test_small_values_beside_large_ones_are_not_worth_a_word() -> None:
+    x = np.full((4, 300), 1e-6, np.float32)
+    x[:, 0] = 1
+    assert preflight.examined(Outer(lambda x: x * 1.0), {"x": x})["findings"] == []
+    assert preflight.examined(Outer(lambda x: x * 1.0), {"x": x * np.float32(1e-3)})["findings"]
 
 
 def test_the_outputs_are_those_of_the_model_and_no_hook_stays() -> None:

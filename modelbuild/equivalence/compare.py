@@ -47,12 +47,12 @@ def faults(reference: Side, other: Side) -> tuple[Fault, ...]:
     return tuple(found)
 
 
-def reference_faults(side: Side, samples: int) -> tuple[Fault, ...]:
-    """What is wrong with a reference by itself, `samples` being how many the evaluation set has."""
+def reference_faults(side: Side, samples: int | None) -> tuple[Fault, ...]:
+    """What is wrong with a reference by itself, `samples` being how many the evaluation set has, if there is one."""
     found: list[Fault] = []
     for name, array in sorted(side.outputs.items()):
         found += _array_faults(name, side.name, array) or [
-            *_count_faults(name, side.name, len(array), samples),
+            *_count_faults(name, side.name, len(array), len(array) if samples is None else samples),
             *_constant_faults(name, side.name, array),
         ]
     return tuple(found)

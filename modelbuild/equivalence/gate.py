@@ -46,9 +46,12 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How many samples the evaluation set has, and their class numbers where it has such labels."""
+    """How many samples the evaluation set has, and their class numbers where it has such labels.
 
-    samples: int
+    `samples` is None where there is no set, and the reference's own length is all that is known.
+    """
+
+    samples: int | None
     labels: Array | None = None
 
 

@@ -72,7 +72,8 @@ def tolerance(name: str, reference: Reference, demand: RuntimeDemand, rounds: st
     else:
         margin = demand.tolerance.get("max_abs")
         margin = auto(name, reference, rounds)[0]["max_abs"] if margin is None else margin
-        found = Tolerance(demand.tolerance, margin, "from the manifest")
+        source = "from the command line" if demand.place.startswith("--") else "from the manifest"
+        found = Tolerance(demand.tolerance, margin, source)
     refuse_vacuous(name, array, found, f"{demand.place}/tolerance")
     return found
 
@@ -146,9 +147,9 @@ def _difference(name: str, reference: Reference, kind: str, outputs: Arrays) -> 
     return sums(outputs[name], array)
 
 
-def refuse_flips(demand: RuntimeDemand, samples: int) -> None:
+def refuse_flips(demand: RuntimeDemand, samples: int | None) -> None:
     """Raises RecipeError when every decision may change."""
-    if demand.decision_flips >= samples:
+    if samples is not None and demand.decision_flips >= samples:
         fact = f"{demand.decision_flips} flips are allowed among {samples} samples: every decision may change"
         raise RecipeError("gates/runtime/decision_flips", fact, "0 is usual")
 

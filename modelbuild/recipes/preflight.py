@@ -2,8 +2,8 @@
 
 float16 holds magnitudes up to 65504 and, with full precision, down to 2**-14 (IEEE 754-2019, binary16). Found, for
 every operation and the module it belongs to: values beyond or close to the largest; values below the smallest normal
-one; float32's lowest number used as "minus infinity" in a mask; and the two functions that leave the range soonest,
-an exponential of a large number and a logarithm or reciprocal of a small one.
+one where all values are faint; float32's lowest number used as "minus infinity" in a mask; and the two functions that
+leave the range soonest, an exponential of a large number and a logarithm or reciprocal of a small one.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from modelbuild.recipes.plain import plain
 LARGEST, SMALLEST = 65504.0, 2.0**-14
 NEAR = 4.0  # "close to the largest" is within this factor
 SENTINEL = 1e30  # no activation is that large; masks are
+# A value below the smallest normal one is off by 2**-25 at most, which beside a value of 2**-8 is nothing.
+FAINT = 2.0**-8
 NOTICEABLE = 0.01  # the share of values below the smallest normal one from which it is worth a word
 EXPONENTIALS, INVERSES = (
     ("exp", "expm1", "exp2", "sinh", "cosh"),
@@ -108,7 +110,7 @@ class _Watch(TorchDispatchMode):
         elif largest > LARGEST / NEAR:
             self._note("near overflow", operation, largest, size > LARGEST / NEAR)
         small = (size > 0) & (size < SMALLEST)
-        if float(small.sum()) > NOTICEABLE * value.numel():
+        if largest < FAINT and float(small.sum()) > NOTICEABLE * value.numel():
             self._note("subnormal", operation, float(size[small].min()), small)
 
     def _look_at_argument(self, operation: str, value: Tensor) -> None:
