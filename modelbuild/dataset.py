@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from modelbuild import tensors
+from modelbuild.errors import RecipeError
 
 Array = NDArray[Any]
 LABEL = "label"
@@ -35,11 +37,14 @@ class DataSet:
 
 
 def read(folder: Path) -> DataSet:
-    """Read what `write` wrote."""
-    about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-    arrays = tensors.load(folder / "data.safetensors")
-    label = about["label"]
-    return DataSet({name: arrays[name] for name in about["inputs"]}, arrays[label] if label else None)
+    """Read what `write` wrote. Raises RecipeError where it is not that."""
+    try:
+        about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+        arrays = tensors.load(folder / "data.safetensors")
+        label = about["label"]
+        return DataSet({name: arrays[name] for name in about["inputs"]}, arrays[label] if label else None)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise RecipeError(folder.name, f"holds no data set: {error}", "Build it again") from error
 
 
 def write(folder: Path, data: DataSet) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -84,7 +85,14 @@ def save(path: Path, module: nn.Module) -> None:
 
 
 def load(path: Path, params: Mapping[str, Any]) -> nn.Module:
-    """The module of `params` with the weights at `path`, in evaluation mode."""
+    """The module of `params` with the weights at `path`, in evaluation mode.
+
+    Raises RecipeError when the weights are not those of the module.
+    """
     module = build(params)
-    module.load_state_dict(load_file(path))
+    try:
+        module.load_state_dict(load_file(path))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        fact = f"does not hold the weights of {params['module']}: {callables.in_words(error)}"
+        raise RecipeError(path.name, fact, "Build it again") from error
     return module.eval()

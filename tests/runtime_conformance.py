@@ -1,6 +1,7 @@
 """The suite every runtime's tests inherit: `class TestX(RuntimeConformance): name = "x"`.
 
-The models are tiny and their answers are computed here in NumPy, so that no runtime is its own witness.
+The models are tiny and their answers are computed here in NumPy, so that no runtime is its own witness. Each stands
+here twice, as an ONNX graph and as a torch module: `convert` is given the targets that the runtime says it needs.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -18,9 +20,13 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 import onnx
 import pytest
+import torch
+from nets import targets as student_targets
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
 
 from modelbuild.errors import BuildError, ModelbuildError, RecipeError
+from modelbuild.recipes.rounded import ARITHMETICS
 from modelbuild.runtimes import base
 
 SAMPLES = 70
@@ -29,9 +35,10 @@ HEAVY = "numpy torch onnx onnxruntime coremltools tensorrt jsonschema rich"
 
 @dataclass(frozen=True)
 class Case:
-    """A model, its inputs, and its outputs as NumPy gives them."""
+    """A model in both its forms, its inputs, and its outputs as NumPy gives them."""
 
     build: Callable[[int | str], onnx.ModelProto]
+    module: type[nn.Module]
     inputs: Callable[[], dict[str, np.ndarray[Any, Any]]]
     answer: Callable[[Mapping[str, np.ndarray[Any, Any]]], dict[str, np.ndarray[Any, Any]]]
 
@@ -68,6 +75,23 @@ def dense(batch: int | str = "batch") -> onnx.ModelProto:
     return _model(nodes, ports, results, ["w1", "w2", "b2"])
 
 
+class Dense(nn.Module):
+    """`dense` as a module; its outputs are named by a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        _parameters(self, "w1", "w2", "b2")
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        hidden = torch.relu(x @ self.w1)
+        return {"logits": hidden @ self.w2 + self.b2, "hidden": hidden}
+
+
+def _parameters(module: nn.Module, *names: str) -> None:
+    for name in names:
+        module.register_parameter(name, nn.Parameter(torch.tensor(weights()[name])))
+
+
 def dense_answer(inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
     w = weights()
     hidden = np.maximum(inputs["x"] @ w["w1"], 0)
@@ -95,6 +119,19 @@ def tokens(batch: int | str = "batch") -> onnx.ModelProto:
     return model
 
 
+class Tokens(nn.Module):
+    """`tokens` as a module; its output is named by `output_names`."""
+
+    output_names = ("logits",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        _parameters(self, "table")
+
+    def forward(self, ids: Tensor, scale: Tensor) -> Tensor:
+        return nn.functional.embedding(ids, self.table).sum(1) * scale
+
+
 def tokens_answer(inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
     return {"logits": weights()["table"][inputs["ids"]].sum(axis=1) * inputs["scale"]}
 
@@ -106,8 +143,8 @@ def tokens_inputs() -> dict[str, np.ndarray[Any, Any]]:
 
 
 CASES = {
-    "dense": Case(dense, dense_inputs, dense_answer),
-    "tokens": Case(tokens, tokens_inputs, tokens_answer),
+    "dense": Case(dense, Dense, dense_inputs, dense_answer),
+    "tokens": Case(tokens, Tokens, tokens_inputs, tokens_answer),
 }
 
 
@@ -142,18 +179,45 @@ class RuntimeConformance:
             pytest.skip(f"{self.name} has no {request.param}")
         return CASES[request.param]
 
-    def params(self, **options: Any) -> dict[str, Any]:
-        return {"runtime": self.name, "options": {**self.options, **options}}
+    @classmethod
+    def params(cls, case: Case, **options: Any) -> dict[str, Any]:
+        return {
+            "runtime": cls.name,
+            "options": {**cls.options, **options},
+            "module": f"{case.module.__module__}:{case.module.__qualname__}",
+            "args": {},
+            "export": {"dynamic": {"batch": [1, 64]}},
+        }
 
-    def targets(self, case: Case, folder: Path, batch: int | str = "batch") -> dict[str, Path]:
-        """What `convert` is given; a runtime that needs more than the ONNX file adds it here."""
-        return {"onnx": write_onnx(folder / "onnx", case.build(batch))}
+    @classmethod
+    def targets(cls, case: Case, folder: Path, batch: int | str = "batch") -> dict[str, Path]:
+        """What `convert` is given: of the targets that there are, those that the runtime needs."""
+        made = {
+            "onnx": write_onnx(folder / "onnx", case.build(batch)),
+            **student_targets(folder, case.module(), case.inputs()),
+        }
+        return {name: made[name] for name in base.find(cls.name).needs(cls.options)}
 
-    def artifact(self, runtime: base.Runtime, case: Case, folder: Path) -> Path:
-        out = folder / "artifact"
-        out.mkdir()
-        runtime.convert(self.targets(case, folder), out, self.params())
-        return out
+    @pytest.fixture(scope="class")
+    @classmethod
+    def artifacts(cls, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Path]:
+        """The artefact of a case; it is converted once, however many tests look at it."""
+        made: dict[type[nn.Module], Path] = {}
+
+        def artifact(case: Case) -> Path:
+            if case.module not in made:
+                folder = tmp_path_factory.mktemp(cls.name)
+                (folder / "artifact").mkdir()
+                targets = cls.targets(case, folder)
+                base.find(cls.name).convert(targets, folder / "artifact", cls.params(case))
+                made[case.module] = folder / "artifact"
+            return made[case.module]
+
+        return artifact
+
+    @pytest.fixture
+    def artifact(self, artifacts: Callable[[Case], Path], case: Case) -> Path:
+        return artifacts(case)
 
     def test_is_found_by_its_name(self, runtime: base.Runtime) -> None:
         assert runtime.name == self.name
@@ -164,8 +228,9 @@ class RuntimeConformance:
         code = (
             "import sys; from modelbuild.runtimes import base; base.known();"
             f"r = base.find({self.name!r}); r.available(); r.toolchain(); r.modules();"
-            f"r.needs({dict(self.options)!r}); print(*({HEAVY!r}.split() & sys.modules.keys()))"
-        ).replace(f"{HEAVY!r}.split()", f"set({HEAVY!r}.split())")
+            f"r.needs({dict(self.options)!r}); r.runs({dict(self.options)!r});"
+            f"print(*(set({HEAVY!r}.split()) & sys.modules.keys()))"
+        )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == ""
 
@@ -185,6 +250,15 @@ class RuntimeConformance:
     def test_modules_exist(self, runtime: base.Runtime) -> None:
         assert all(importlib.util.find_spec(name) for name in runtime.modules())
 
+    def test_names_its_ways_of_running(self, runtime: base.Runtime) -> None:
+        ways = runtime.runs(self.options)
+        assert "" in ways
+        for name, way in ways.items():
+            assert re.fullmatch(r"([a-z0-9]+(-[a-z0-9]+)*)?", name)
+            assert json.loads(json.dumps(dict(way.params), allow_nan=False)) == dict(way.params)
+            assert not {"runtime", "options", "module", "args", "export"} & way.params.keys()
+            assert way.rounds in (None, *ARITHMETICS)
+
     def test_refuses_an_unknown_option(self, runtime: base.Runtime) -> None:
         with pytest.raises(ModelbuildError, match="no_such_option"):
             runtime.needs({**self.options, "no_such_option": 1})
@@ -197,44 +271,45 @@ class RuntimeConformance:
         made = []
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
-            runtime.convert(targets, tmp_path / name, self.params())
+            runtime.convert(targets, tmp_path / name, self.params(case))
             made.append(contents(tmp_path / name))
         assert made[0]
         assert made[0] == made[1]
         assert before == {role: contents(folder) for role, folder in targets.items()}
         assert not any(str(tmp_path).encode() in data for data in made[0].values())
 
-    def test_runs_what_it_converted(self, runtime: base.Runtime, case: Case, tmp_path: Path) -> None:
+    def test_runs_what_it_converted_in_every_way(
+        self, runtime: base.Runtime, case: Case, artifact: Path
+    ) -> None:
         inputs = case.inputs()
-        run = runtime.run(self.artifact(runtime, case, tmp_path), inputs, self.params())
-        expected = case.answer(inputs)
-        assert set(run.outputs) == set(expected)
-        for name, array in expected.items():
-            assert run.outputs[name].dtype == array.dtype
-            np.testing.assert_allclose(run.outputs[name], array, rtol=0, atol=self.atol)
-        assert run.version
-        assert run.backend
-        assert run.evidence in ("executed", "interpreted")
-        json.dumps(dict(run.placement), allow_nan=False)
-        assert all(isinstance(provider, str) for provider in run.placement.values())
+        for way in runtime.runs(self.options).values():
+            run = runtime.run(artifact, inputs, {**self.params(case), **way.params})
+            self.check(run.outputs, case.answer(inputs))
+            assert run.version
+            assert run.backend
+            assert run.evidence in ("executed", "interpreted")
+            json.dumps(dict(run.placement), allow_nan=False)
+            assert all(isinstance(provider, str) for provider in run.placement.values())
 
-    def test_runs_the_same_twice(self, runtime: base.Runtime, case: Case, tmp_path: Path) -> None:
-        artifact = self.artifact(runtime, case, tmp_path)
-        one, two = (runtime.run(artifact, case.inputs(), self.params()).outputs for _ in range(2))
+    def check(self, outputs: Mapping[str, Any], answer: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        assert set(outputs) == set(answer)
+        for name, array in answer.items():
+            assert outputs[name].dtype == array.dtype
+            np.testing.assert_allclose(outputs[name], array, rtol=0, atol=self.atol)
+
+    def test_runs_the_same_twice(self, runtime: base.Runtime, case: Case, artifact: Path) -> None:
+        one, two = (runtime.run(artifact, case.inputs(), self.params(case)).outputs for _ in range(2))
         assert all(np.array_equal(one[name], two[name]) for name in one)
 
-    def test_order_of_samples_is_kept(self, runtime: base.Runtime, case: Case, tmp_path: Path) -> None:
-        artifact = self.artifact(runtime, case, tmp_path)
+    def test_order_of_samples_is_kept(self, runtime: base.Runtime, case: Case, artifact: Path) -> None:
         inputs = {name: array[::-1].copy() for name, array in case.inputs().items()}
-        run = runtime.run(artifact, inputs, self.params())
-        for name, array in case.answer(case.inputs()).items():
-            np.testing.assert_allclose(run.outputs[name][::-1], array, rtol=0, atol=self.atol)
+        run = runtime.run(artifact, inputs, self.params(case))
+        self.check({name: array[::-1] for name, array in run.outputs.items()}, case.answer(case.inputs()))
 
     @pytest.mark.parametrize("fault", ["missing", "extra", "renamed", "dtype", "rank", "samples", "none"])
     def test_refuses_inputs_that_do_not_fit(
-        self, fault: str, runtime: base.Runtime, case: Case, tmp_path: Path
+        self, fault: str, runtime: base.Runtime, case: Case, artifact: Path
     ) -> None:
-        artifact = self.artifact(runtime, case, tmp_path)
         inputs = dict(case.inputs())
         name = next(iter(inputs))
         spoilt = {
@@ -248,7 +323,7 @@ class RuntimeConformance:
         }[fault]
         shown = {"extra": "stray", "renamed": f"{name}_", "samples": "samples"}.get(fault, name)
         with pytest.raises(RecipeError, match=shown):
-            runtime.run(artifact, spoilt, self.params())
+            runtime.run(artifact, spoilt, self.params(case))
 
     def test_a_file_that_is_no_model_is_refused_in_words(
         self, runtime: base.Runtime, case: Case, tmp_path: Path
@@ -258,14 +333,14 @@ class RuntimeConformance:
             path.write_bytes(b"no model")
         (tmp_path / "out").mkdir()
         with pytest.raises(BuildError):
-            runtime.convert(targets, tmp_path / "out", self.params())
+            runtime.convert(targets, tmp_path / "out", self.params(case))
 
     def test_shows_values_inside_where_it_can(
-        self, runtime: base.Runtime, case: Case, tmp_path: Path
+        self, runtime: base.Runtime, case: Case, artifact: Path
     ) -> None:
         if not isinstance(runtime, base.Inspectable):
             pytest.skip(f"{self.name} does not show values inside")
-        artifact, inputs = self.artifact(runtime, case, tmp_path), case.inputs()
+        inputs = case.inputs()
         inside = runtime.intermediates(artifact, inputs, ("logits",))
         np.testing.assert_allclose(inside["logits"], case.answer(inputs)["logits"], rtol=0, atol=self.atol)
         with pytest.raises(RecipeError, match="logit_"):

@@ -120,3 +120,16 @@ def test_the_deterministic_state_is_seeded_and_left_behind() -> None:
     assert torch.equal(before[0], torch.random.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()  # type: ignore[index]
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", None, "another"])
+def test_weights_that_are_not_those_of_the_module(tmp_path: Path, content: bytes | str | None) -> None:
+    path = tmp_path / "weights.safetensors"
+    if content == "another":
+        network.save(path, nn.Linear(2, 2))
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(
+        RecipeError, match=r"weights\.safetensors: does not hold the weights of test_network:Tied"
+    ):
+        network.load(path, {"module": "test_network:Tied", "args": {}})

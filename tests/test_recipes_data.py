@@ -121,3 +121,23 @@ def test_an_error_that_speaks_for_itself_is_left_alone() -> None:
 def test_wrong_arguments_are_shown() -> None:
     with pytest.raises(RecipeError, match=r"called with \(rows=3\): TypeError"):
         callables.call(f"{__name__}:two_inputs", {"rows": 3})
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("data.json", b""),
+        ("data.json", b"[]"),
+        ("data.json", b'{"inputs": ["y"], "label": null}'),
+        ("data.json", None),
+        ("data.safetensors", b"no arrays"),
+        ("data.safetensors", None),
+    ],
+)
+def test_a_folder_that_holds_no_data_set(tmp_path: Path, file: str, content: bytes | None) -> None:
+    dataset.write(tmp_path, dataset.DataSet({"x": np.ones((2, 3))}, None))
+    (tmp_path / file).unlink()
+    if content is not None:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(RecipeError, match="holds no data set"):
+        dataset.read(tmp_path)

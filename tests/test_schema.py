@@ -14,6 +14,7 @@ from modelbuild.errors import ManifestError
 from modelbuild.limits import LIMITS
 from modelbuild.recipes.training import Budget
 from modelbuild.runtimes import base, onnxruntime
+from modelbuild.runtimes.coreml import options as coreml
 from modelbuild.strictjson import walk
 
 FILES = sorted(path.relative_to(schemas.FOLDER).as_posix() for path in schemas.FOLDER.rglob("*.json"))
@@ -125,6 +126,32 @@ def test_the_runtime_takes_every_option_that_its_schema_lets_through(optimisatio
     generic = schemas.resolved(schemas.PLATFORM)["properties"]
     parsed = onnxruntime.parse({key: value for key, value in full.items() if key not in generic})
     assert (parsed.optimisation, parsed.threads, parsed.batch) == (optimisation, 1, 3)
+
+
+def test_core_ml_takes_every_option_that_its_schema_lets_through():
+    schema, generic = raw("runtimes/coreml.schema.json"), raw(schemas.PLATFORM)["properties"]
+    assert set(schema["properties"]) == set(coreml.Options._fields)
+    platform = {"runtime": "coreml", "deployment_target": "iOS18",
+                "compression": [{"kind": kind} for kind in ("prune", "palette", "linear")]}  # fmt: skip
+    full = schemas.filled(schemas.resolved(schemas.PLATFORM), platform)
+    parsed = coreml.parse({key: value for key, value in full.items() if key not in generic})
+    assert tuple(parsed.accumulation) == coreml.ACCUMULATIONS
+    plain = parsed._replace(compression=(), accumulation=coreml.ACCUMULATIONS)
+    assert plain == coreml.Options(deployment_target="iOS18")
+    assert [sorted(step) for step in parsed.compression] == [
+        ["kind", "min_elements", "sparsity"],
+        ["bits", "kind", "min_elements", "mode"],
+        ["kind", "min_elements", "symmetric"],
+    ]
+    for name, allowed in (
+        ("deployment_target", coreml.TARGETS),
+        ("precision", coreml.PRECISIONS),
+        ("compute_units", coreml.UNITS),
+    ):
+        assert tuple(schema["properties"][name]["enum"]) == allowed
+    assert tuple(schema["properties"]["accumulation"]["items"]["enum"]) == coreml.ACCUMULATIONS
+    assert set(schema["properties"]["metadata"]["properties"]) == set(coreml.METADATA)
+    assert schema["properties"]["names"]["additionalProperties"]["pattern"] == f"^{coreml.PLAIN.pattern}$"
 
 
 def test_training_takes_exactly_what_the_schema_lets_through():

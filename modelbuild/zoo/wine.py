@@ -63,8 +63,8 @@ class WineNet(nn.Module):
 
 def main(out: Path) -> None:
     """Train the network on the train part and write it to `out` as an ONNX file."""
-    from modelbuild.recipes import canonical, data, export, supervision, training
     from modelbuild.deterministic import deterministic
+    from modelbuild.recipes import canonical, data, export, supervision, training
 
     wines = data.checked(load("train"), "wine")
     features, label = wines.inputs["features"], wines.label

@@ -20,6 +20,11 @@ from torch import Tensor
 Accumulation = Literal["float32", "float16"]
 
 
+def single(x: Tensor) -> Tensor:
+    """`x` in float32, or in float64 where it is: for what is always computed in more than float16."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
     """What operations that add up are written in. `accumulation` matters for float16 values alone."""

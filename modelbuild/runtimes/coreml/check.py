@@ -70,12 +70,17 @@ def _outputs(call: Call, about: Ports, inputs: Arrays, options: Options) -> Arra
         for feed, count in _feeds(about, inputs, options):
             fed, given = len(next(iter(feed.values()))), call(_into(about, feed))
             for port in about.outputs:
-                parts[port.name].append(
-                    _rows(port.name, ports.out_of(port, given[port.core_name]), fed)[:count]
-                )
+                parts[port.name].append(_rows(port.name, ports.out_of(port, _one(given, port)), fed)[:count])
     finally:
         torch.set_num_threads(threads)
     return {name: np.concatenate(part) for name, part in parts.items()}
+
+
+def _one(given: Mapping[str, Any], port: ports.Output) -> Any:
+    if port.core_name not in given:
+        fact = f'the package gives no "{port.core_name}"; it gives {", ".join(sorted(given)) or "nothing"}'
+        raise RecipeError(NAME, fact, "Build the artefact again")
+    return given[port.core_name]
 
 
 def _into(about: Ports, feed: Mapping[str, Array]) -> dict[str, Array]:
@@ -92,7 +97,7 @@ def _rows(name: str, value: Array, fed: int) -> Array:
 def _feeds(about: Ports, inputs: Arrays, options: Options) -> Iterator[tuple[dict[str, Array], int]]:
     """Calls, each with the number of its samples that count: one too short is filled up with its last sample."""
     count = ports.samples(about, inputs)
-    sizes = ports.batch_sizes(about, inputs)
+    sizes = ports.batch_sizes(about.inputs, inputs)
     usual = options.batch or USUAL_BATCH
     if options.batch is not None and options.batch not in sizes:
         fact = f"the package takes batches of {sizes[-1]} to {sizes[0]}, the platform says {options.batch}"

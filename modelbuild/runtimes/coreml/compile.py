@@ -15,17 +15,30 @@ from typing import Any
 import torch
 
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.coreml import ops
+from modelbuild.limits import LIMITS
+from modelbuild.runtimes.coreml import ops, soundness
 from modelbuild.runtimes.coreml.arithmetic import Arithmetic
-from modelbuild.runtimes.coreml.constants import Constants
-from modelbuild.runtimes.coreml.kernels import Call, Kernel, Setting, Tensors, bind
+from modelbuild.runtimes.coreml.constants import HELD_AS, Constants
+from modelbuild.runtimes.coreml.kernels import Call, Kernel, Setting, bind
 from modelbuild.runtimes.coreml.liveness import Lives, lives, owned_loop_inputs
+from modelbuild.runtimes.coreml.narrow import narrowed
+from modelbuild.runtimes.coreml.ops.randomness import RANDOM, REMEDY
 from modelbuild.runtimes.coreml.program import Binding, Block, Function, Literal, Operation, operations
-from modelbuild.runtimes.coreml.steps import Memory, Step, calling, check_of, checked, execute, results_of
+from modelbuild.runtimes.coreml.steps import (
+    Memory,
+    Step,
+    calling,
+    check_of,
+    checked,
+    empty,
+    execute,
+    fetching,
+    repeating,
+    results_of,
+)
 from modelbuild.wording import quote
 
 CONTROL = ("cond", "while_loop")
-DAMAGED = "The file is damaged: convert it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +73,24 @@ class Ready:
 
 def refuse_unknown(function: Function, place: str) -> None:
     """Raises RecipeError that names every operation of `function` for which there is no kernel."""
+    drawing = [f"{each.type} {quote(each.name)}" for each in operations(function.body) if each.type in RANDOM]
+    if drawing:
+        fact = (
+            f'function "{function.name}" draws random numbers, which differ from run to run: {_few(drawing)}'
+        )
+        raise RecipeError(place, fact, REMEDY)
     lacking = [
         f"{each.type} {quote(each.name)}"
         for each in operations(function.body)
         if each.type not in ops.KERNELS and each.type not in (*CONTROL, "const")
     ]
     if lacking:
-        shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
-        fact = f'function "{function.name}" has operations that cannot be evaluated here: {shown}'
+        fact = f'function "{function.name}" has operations that cannot be evaluated here: {_few(lacking)}'
         raise RecipeError(place, fact, "Check this model on a Mac, where Core ML itself runs it")
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 class Compiler:
@@ -89,6 +111,7 @@ class Compiler:
         Raises RecipeError for an operation or an argument that has no kernel, with its name and place.
         """
         refuse_unknown(function, self._place)
+        soundness.check(function, self._place)
         self._opset = function.opset
         inputs = {each.name: Slot(self._new()) for each in function.inputs}
         for name, slot in inputs.items():
@@ -122,7 +145,7 @@ class Compiler:
             return Known(self._constants.read(binding.proto, place))
         if binding not in scope:
             fact = f"uses {quote(binding)}, which nothing before it gives"
-            raise RecipeError(self._at(place), fact, DAMAGED)
+            raise RecipeError(self._at(place), fact, soundness.DAMAGED)
         return scope[binding]
 
     def _at(self, place: str) -> str:
@@ -157,18 +180,21 @@ class Compiler:
         else:
             kernel = ops.KERNELS[operation.type]
             known, open_ = self._arguments(operation, kernel, scope, place)
-            owned = kernel.overwrites is not None and life.gives_up(kernel.overwrites, number, operation)
+            # What is known beforehand is there for the next call too, so it is never taken over.
+            over = kernel.overwrites
+            owned = over is not None and over in open_ and life.gives_up(over, number, operation)
             setting = Setting(self._arithmetic, operation.outputs, self._opset)
-            call = bind(kernel, known, list(open_), setting, self._at(place), owned)
+            with calling(self._place, place):
+                call = bind(kernel, known, list(open_), setting, self._at(place), owned)
             if not open_ and kernel.pure:
                 return self._folded(operation, call, place), None
             call, slots = self._spread(call, kernel, open_)
         results = [Slot(self._new()) for _ in operation.outputs]
-        dying = {each.name: result for each, result in zip(operation.outputs, results, strict=True)}
-        dead = [{**scope, **dying}[name] for name in life.dying(number, operation)]
+        made = {each.name: result for each, result in zip(operation.outputs, results, strict=True)}
+        dead = [made[name] if name in made else scope[name] for name in life.dying(number, operation)]
         step = Step(
             call,
-            tuple(slots),
+            fetching(slots),
             tuple(each.index for each in results),
             tuple(check_of(each) for each in operation.outputs),
             tuple(each.index for each in dead if isinstance(each, Slot)),
@@ -196,6 +222,9 @@ class Compiler:
         open_: dict[str, list[Place]] = {}
         for name in sorted(operation.inputs, key=[*kernel.forms, *sorted(operation.inputs)].index):
             places = [self._bound(each, scope, place) for each in operation.inputs[name]]
+            if len(places) > 1 and not kernel.variadic(name):
+                fact = f'has {len(places)} values for the argument "{name}", which takes one'
+                raise RecipeError(self._at(place), fact, soundness.DAMAGED)
             values = [each.value for each in places if isinstance(each, Known)]
             if len(values) < len(places):
                 open_[name] = places
@@ -217,11 +246,10 @@ class Compiler:
     # -- control flow
 
     def _control(self, operation: Operation, scope: Scope, place: str) -> tuple[Call, list[int]]:
-        if operation.type == "cond":
-            (condition,) = operation.inputs["pred"]
-            return self._cond(operation, scope), [self._index(self._bound(condition, scope, place))]
-        start = [self._bound(each, scope, place) for each in operation.inputs["loop_vars"]]
-        return self._while(operation, scope), [self._index(each) for each in start]
+        argument = "pred" if operation.type == "cond" else "loop_vars"
+        slots = [self._index(self._bound(each, scope, place)) for each in operation.inputs[argument]]
+        call = self._cond(operation, scope) if operation.type == "cond" else self._while(operation, scope)
+        return (call if len(operation.outputs) != 1 else lambda *values: call(*values)[0]), slots
 
     def _cond(self, operation: Operation, scope: Scope) -> Call:
         yes, no = (self._block(block, scope) for block in operation.blocks)
@@ -234,21 +262,29 @@ class Compiler:
         return choose
 
     def _while(self, operation: Operation, scope: Scope) -> Call:
-        test, body = operation.blocks
-        asked, (asking, (answer,)) = self._loop_block(test, scope, frozenset())
-        entered, (running, left) = self._loop_block(body, scope, owned_loop_inputs(body))
-        memory, place = self._memory, self._place
+        shape = narrowed(operation, self._watch)
+        asked, (asking, (answer,)) = self._loop_block(shape.test, scope, frozenset())
+        owned = owned_loop_inputs(shape.test, shape.body)
+        copied = [each.name in owned for each in shape.body.inputs]
+        entered, (running, left) = self._loop_block(shape.body, scope, owned)
+        memory, place, leave = self._memory, self._place, fetching(left)
+        ask, run = repeating(memory, asking, place), repeating(memory, running, place)
 
-        def loop(*values: Any) -> tuple[Any, ...]:
-            values = tuple(v.clone() if isinstance(v, torch.Tensor) else v for v in values)
-            while True:
+        def loop(*given: Any) -> Sequence[Any]:
+            inside = _cast(given, {number: HELD_AS[dtype] for number, dtype in shape.inside.items()})
+            values: Sequence[Any] = [v.clone() if copy else v for v, copy in zip(inside, copied, strict=True)]
+            for number in range(LIMITS.loop_rounds):
                 _store(memory, asked, values)
-                execute(memory, asking, place)
-                if not bool(memory[answer]):
-                    return values
+                ask() if number else execute(memory, asking, place)
+                if not memory[answer]:
+                    empty(memory, [*asking, *running])
+                    return _cast(values, {k: given[k].dtype for k in shape.inside}) if number else given
                 _store(memory, entered, values)
-                execute(memory, running, place)
-                values = tuple([memory[index] for index in left])
+                run() if number else execute(memory, running, place)
+                values = leave(memory)
+            raise RecipeError(
+                place, f"a loop goes on after {LIMITS.loop_rounds} rounds", "Is the file whole?"
+            )
 
         return loop
 
@@ -262,6 +298,12 @@ class Compiler:
         return [slot.index for slot in inputs.values()], self._block(block, {**scope, **inputs}, owned)
 
 
-def _store(memory: Memory, slots: Sequence[int], values: Tensors) -> None:
+def _cast(values: Sequence[Any], dtypes: Mapping[int, torch.dtype]) -> Sequence[Any]:
+    return (
+        [each.to(dtypes[n]) if n in dtypes else each for n, each in enumerate(values)] if dtypes else values
+    )
+
+
+def _store(memory: Memory, slots: Sequence[int], values: Sequence[Any]) -> None:
     for index, value in zip(slots, values, strict=True):
         memory[index] = value

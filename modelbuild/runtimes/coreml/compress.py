@@ -17,45 +17,57 @@ def compressed(package: Any, steps: Sequence[Mapping[str, Any]]) -> Any:
     Raises RecipeError when coremltools refuses a step, and when a step finds no weight to compress.
     """
     for number, step in enumerate(steps):
-        before = package.get_spec().SerializeToString(deterministic=True)
+        before = _compressions(package)
         with quietly():
             try:
-                package = _KINDS[step["kind"]](package, step, joint=number > 0)
+                package = _KINDS[step["kind"]](package, step, [each["kind"] for each in steps[:number]])
             except Exception as error:
                 fact = f'compression step {number} ("{step["kind"]}") failed: {in_words(error)}'
                 raise RecipeError(NAME, fact) from error
-        if package.get_spec().SerializeToString(deterministic=True) == before:
+        if _compressions(package) == before:
             fact = f'compression step {number} ("{step["kind"]}") found no weight of {step["min_elements"]} numbers'
             raise RecipeError(NAME, fact, 'Lower its "min_elements", or leave the step out')
     return package
 
 
-def _linear(package: Any, step: Mapping[str, Any], joint: bool) -> Any:
+def _compressions(package: Any) -> int:
+    """How many operations of the program unfold weights: one step adds to them, unless it finds none."""
+    functions = package.get_spec().mlProgram.functions.values()
+    blocks = [block for function in functions for block in function.block_specializations.values()]
+    return sum(each.type.startswith("constexpr_") for block in blocks for each in block.operations)
+
+
+def _linear(package: Any, step: Mapping[str, Any], before: Sequence[str]) -> Any:
     from coremltools.optimize import coreml as optimize
 
-    mode = "linear_symmetric" if step["symmetric"] else "linear"
-    about = optimize.OpLinearQuantizerConfig(mode=mode, weight_threshold=step["min_elements"])
+    about = optimize.OpLinearQuantizerConfig(
+        mode="linear_symmetric" if step["symmetric"] else "linear",
+        weight_threshold=step["min_elements"],
+        granularity="per_tensor" if "palette" in before else "per_channel",  # a palette has no channels
+    )
     return optimize.linear_quantize_weights(
-        package, optimize.OptimizationConfig(about), joint_compression=joint
+        package, optimize.OptimizationConfig(about), joint_compression=bool(before)
     )
 
 
-def _palette(package: Any, step: Mapping[str, Any], joint: bool) -> Any:
+def _palette(package: Any, step: Mapping[str, Any], before: Sequence[str]) -> Any:
     from coremltools.optimize import coreml as optimize
 
     about = optimize.OpPalettizerConfig(
         mode=step["mode"], nbits=step["bits"], weight_threshold=step["min_elements"]
     )
-    return optimize.palettize_weights(package, optimize.OptimizationConfig(about), joint_compression=joint)
+    return optimize.palettize_weights(
+        package, optimize.OptimizationConfig(about), joint_compression=bool(before)
+    )
 
 
-def _prune(package: Any, step: Mapping[str, Any], joint: bool) -> Any:
+def _prune(package: Any, step: Mapping[str, Any], before: Sequence[str]) -> Any:
     from coremltools.optimize import coreml as optimize
 
     about = optimize.OpMagnitudePrunerConfig(
         target_sparsity=step["sparsity"], weight_threshold=step["min_elements"]
     )
-    return optimize.prune_weights(package, optimize.OptimizationConfig(about), joint_compression=joint)
+    return optimize.prune_weights(package, optimize.OptimizationConfig(about), joint_compression=bool(before))
 
 
 _KINDS: Mapping[str, Callable[..., Any]] = {"linear": _linear, "palette": _palette, "prune": _prune}

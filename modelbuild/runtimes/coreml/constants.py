@@ -37,7 +37,14 @@ HELD_AS: Mapping[str, torch.dtype] = {
 BITS: Mapping[str, int] = {"uint1": 1, "uint2": 2, "uint3": 3, "uint4": 4, "uint6": 6, "int4": 4}
 _NUMPY = {torch.bool: np.bool_, torch.uint8: np.uint8, torch.int8: np.int8, torch.uint16: np.uint16}
 _READERS = {"float32": "read_float_data", "float16": "read_fp16_data"}
-_TYPED = ("floats", "ints", "bools", "longInts", "doubles")
+DAMAGED = "The file is damaged: convert it again"
+_TYPED = {
+    "floats": np.float32,
+    "ints": np.int32,
+    "bools": np.bool_,
+    "longInts": np.int64,
+    "doubles": np.float64,
+}
 Value = Any  # Tensor, str, or a list of either
 
 
@@ -65,8 +72,15 @@ class Constants:
             raise RecipeError(f"{self._place}: {name}", "is a constant of a type that no constant can have")
         if stated.dtype == "string":
             texts = list(immediate.tensor.strings.values)
+            self._check_count(len(texts), stated, "texts", name)
             return texts[0] if stated.shape == () else texts
         return self._numbers(proto, stated, name)
+
+    def _check_count(self, count: int, stated: TensorType, what: str, name: str) -> None:
+        wanted = math.prod(axis or 0 for axis in stated.shape)
+        if count != wanted:
+            fact = f"holds {count} {what} where its shape {list(stated.shape)} has {wanted}"
+            raise RecipeError(f"{self._place}: {name}", fact, DAMAGED)
 
     def _numbers(self, proto: Any, stated: TensorType, name: str) -> Tensor:
         if stated.dtype not in HELD_AS:
@@ -74,35 +88,53 @@ class Constants:
         if proto.WhichOneof("value") == "blobFileValue":
             flat = self._blob(proto.blobFileValue, stated, name)
         else:
-            flat = self._immediate(proto.immediateValue.tensor, stated)
-        shape = tuple(axis for axis in stated.shape if axis is not None)
-        if flat.size != math.prod(shape):
-            fact = f"holds {flat.size} numbers where its shape {list(shape)} has {math.prod(shape)}"
-            raise RecipeError(f"{self._place}: {name}", fact, "The file is damaged: convert it again")
-        return torch.tensor(flat).to(HELD_AS[stated.dtype]).reshape(shape)
+            flat = self._immediate(proto.immediateValue.tensor, stated, name)
+        self._check_count(flat.size, stated, "numbers", name)
+        try:
+            return torch.tensor(flat).to(HELD_AS[stated.dtype]).reshape([axis or 0 for axis in stated.shape])
+        except (RuntimeError, OverflowError, TypeError) as error:  # no shape that can be, such as [0, 2**63]
+            fact = f"has the impossible shape {list(stated.shape)}"
+            raise RecipeError(f"{self._place}: {name}", fact, DAMAGED) from error
 
     def _blob(self, where: Any, stated: TensorType, name: str) -> NDArray[Any]:
         from coremltools.libmilstoragepython import _BlobStorageReader
 
-        if where.fileName not in self._files:
-            self._files[where.fileName] = _BlobStorageReader(str(self._package.blob(where.fileName)))
+        file = self._package.blob(where.fileName)
         method = _READERS.get(stated.dtype, f"read_{stated.dtype}_data")
         try:
+            if where.fileName not in self._files:
+                self._files[where.fileName] = _BlobStorageReader(str(file))
             read = getattr(self._files[where.fileName], method)
             array: NDArray[Any] = np.array(read(where.offset))
         except (AttributeError, RuntimeError, ValueError, OSError) as error:
             fact = f"cannot be read from {where.fileName} at {where.offset} as {stated.dtype}: {error}"
-            raise RecipeError(f"{self._place}: {name}", fact, "The weights are damaged: convert it again") from error
+            raise RecipeError(f"{self._place}: {name}", fact, DAMAGED) from error
         return array.view(np.float16) if stated.dtype == "float16" else array
 
-    def _immediate(self, proto: Any, stated: TensorType) -> NDArray[Any]:
+    def _immediate(self, proto: Any, stated: TensorType, name: str) -> NDArray[Any]:
         kind = proto.WhichOneof("value")
-        if kind == "bytes":
-            return _from_bytes(proto.bytes.values, stated)
-        if kind not in _TYPED:
+        if kind is None:
             return np.zeros(0, np.float32)
-        dtype = {"floats": np.float32, "ints": np.int32, "bools": np.bool_, "longInts": np.int64}.get(kind, np.float64)
-        return np.asarray(list(getattr(proto, kind).values), dtype)
+        try:
+            if kind == "bytes":
+                return _from_bytes(proto.bytes.values, stated)
+            return _exact(np.asarray(list(getattr(proto, kind).values), _TYPED[kind]), stated.dtype)
+        except (KeyError, TypeError, ValueError) as error:
+            fact = f"cannot be read as {stated.dtype} from its {kind}: {error}"
+            raise RecipeError(f"{self._place}: {name}", fact, DAMAGED) from error
+
+
+def _exact(array: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """`array`, unless it is to become whole numbers and is not of such, in the range of `dtype`."""
+    held = HELD_AS[dtype]
+    if held.is_floating_point or not array.size:
+        return array
+    least, most = (0, 1) if held is torch.bool else (torch.iinfo(held).min, torch.iinfo(held).max)
+    if dtype in BITS:
+        least, most = (-8, 7) if dtype == "int4" else (0, 2 ** BITS[dtype] - 1)
+    if array.dtype.kind == "f" or array.min() < least or array.max() > most:
+        raise ValueError(f"not all of its numbers are whole and from {least} to {most}")
+    return array
 
 
 def _from_bytes(data: bytes, stated: TensorType) -> NDArray[Any]:
@@ -114,10 +146,12 @@ def _from_bytes(data: bytes, stated: TensorType) -> NDArray[Any]:
     if bits is None:
         held = HELD_AS[stated.dtype]
         return np.frombuffer(data, _NUMPY.get(held, str(held).removeprefix("torch.")))
-    stream = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
     count = math.prod(axis or 0 for axis in stated.shape)
+    if len(data) != -(-bits * count // 8):
+        raise ValueError(f"{len(data)} bytes for {count} numbers of {bits} bits")
+    stream = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
     digits = stream[: count * bits].reshape(-1, bits).astype(np.int64)
-    numbers = (digits << np.arange(bits)).sum(axis=1)
+    numbers: NDArray[Any] = (digits << np.arange(bits)).sum(axis=1)
     if stated.dtype == "int4":
         numbers = np.where(numbers > 7, numbers - 16, numbers)
     return numbers.astype(np.int8 if stated.dtype == "int4" else np.uint8)

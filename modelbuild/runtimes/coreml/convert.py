@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from modelbuild.deterministic import deterministic
 from modelbuild.errors import RecipeError, did_you_mean
 from modelbuild.quiet import quietly
 from modelbuild.runtimes.coreml import compress, layout, trace
+from modelbuild.runtimes.coreml.decompose import translated
 from modelbuild.runtimes.coreml.modules import module_paths
 from modelbuild.runtimes.coreml.options import NAME, Options, parse
 from modelbuild.runtimes.coreml.ports import Axis, Input, Output, Ports
@@ -38,9 +40,10 @@ def convert(model: Mapping[str, Path], out: Path, params: Mapping[str, Any]) -> 
         module = network.load(model["student"] / "weights.safetensors", params)
         example = trace.examples(inputs, data)
         with torch.no_grad():
-            outputs = layout.outputs(network.run(module, example), options, data)
+            found = network.run(module, example)
+        outputs = layout.outputs(found, options, dict(zip(data, example, strict=True)))
         traced, package = _converted(module, inputs, outputs, example, options)
-        paths = module_paths(package, traced.modules)
+        paths = module_paths(package, _named(traced, outputs))
         package = compress.compressed(package, options.compression)
     spec = _described(package.get_spec(), options)
     ports = Ports(inputs, _settled(spec, outputs), traced.frontend, options.compute_units)
@@ -58,17 +61,37 @@ def _converted(
     options: Options,
 ) -> tuple[Traced, Any]:
     """The module as a coremltools MLModel: from torch.export, or where it lacks an operation, from a trace."""
-    with quietly():
-        traced = trace.exported(module, inputs, example)
-    try:
-        return traced, _translated(traced, inputs, outputs, options)
-    except RecipeError as error:
-        if LACKING not in error.fact:
-            raise
-        print(f"{trace.EXPORT}: {error.fact}; converting from {trace.TRACE} instead")
+    lacking = _untranslated_layers(module)
+    if not lacking:
+        with quietly():
+            traced = trace.exported(module, inputs, example)
+        try:
+            return traced, _translated(traced, inputs, outputs, options)
+        except RecipeError as error:
+            if LACKING not in error.fact:
+                raise
+            lacking = error.fact
+    print(f"{trace.EXPORT}: {lacking}; converting from {trace.TRACE} instead")
     with quietly():
         traced = trace.traced(module, example)
     return traced, _translated(traced, inputs, outputs, options)
+
+
+def _untranslated_layers(module: nn.Module) -> str:
+    """In words, recurrent layers that would be exported, step by step, only to be refused by coremltools."""
+    with quietly():
+        modes = {each.mode.lower() for each in module.modules() if isinstance(each, nn.RNNBase)}
+        lacking = sorted(mode for mode in modes if not translated(f"aten::{mode}.input"))
+    return f"coremltools has no translation of {' and '.join(lacking)}" if lacking else ""
+
+
+def _named(traced: Traced, outputs: Sequence[Output]) -> dict[str, str]:
+    """Value name -> module path; coremltools gives what comes out the name of the output."""
+    found = dict(traced.modules)
+    for result, port in zip(traced.results, outputs, strict=False):
+        if result in traced.modules:
+            found[port.core_name] = traced.modules[result]
+    return found
 
 
 def _translated(traced: Traced, inputs: Sequence[Input], outputs: Sequence[Output], options: Options) -> Any:
@@ -88,10 +111,18 @@ def _translated(traced: Traced, inputs: Sequence[Input], outputs: Sequence[Outpu
                 skip_model_load=True,
             )
         except Exception as error:
-            fact = f"coremltools does not convert the module: {in_words(error)}"
+            _let_go(error)
+            fact = f"coremltools does not convert the module: {in_words(error).rstrip('.')}"
             raise RecipeError(NAME, fact, "See the job's log for the whole traceback") from error
     precision.refuse_unused()
     return made
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Empty the frames of `error`: they hold a temporary folder of coremltools' that complains when it is dropped."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 class _Precision:

@@ -14,6 +14,7 @@ from modelbuild.runtimes.coreml.arithmetic import Accumulation, Arithmetic
 from modelbuild.runtimes.coreml.compile import Compiler
 from modelbuild.runtimes.coreml.constants import HELD_AS, Constants
 from modelbuild.runtimes.coreml.mlpackage import Package
+from modelbuild.runtimes.coreml.ops.lists import TensorList
 from modelbuild.runtimes.coreml.program import Function, Named, StateType, TensorType, operations
 from modelbuild.runtimes.coreml.state import Cell, State
 from modelbuild.runtimes.coreml.steps import check_of, checked, execute
@@ -76,10 +77,11 @@ class Evaluator:
             raise RecipeError(self._place, fact, "Names are matched exactly")
 
     def _input(self, port: Named, array: Array) -> torch.Tensor:
+        own = np.array(array, order="C")
         try:
-            value: torch.Tensor = checked(torch.tensor(np.ascontiguousarray(array)), check_of(port))
+            value: torch.Tensor = checked(torch.from_numpy(own), check_of(port))
         except (ValueError, TypeError) as error:
-            fact = f'input "{port.name}" is {array.dtype}{list(array.shape)}: {error}'
+            fact = f'input "{port.name}" is {own.dtype}{list(own.shape)}: {error}'
             raise RecipeError(self._place, fact, "Nothing is cast or reshaped silently") from error
         return value
 
@@ -88,7 +90,9 @@ def _chosen(package: Package, name: str) -> Function:
     functions = package.functions
     wanted = name or package.spec.description.defaultFunctionName or "main"
     if wanted not in functions:
-        raise RecipeError(package.path.name, f'has no function "{wanted}"', did_you_mean(wanted, list(functions)))
+        raise RecipeError(
+            package.path.name, f'has no function "{wanted}"', did_you_mean(wanted, list(functions))
+        )
     return functions[wanted]
 
 
@@ -105,4 +109,9 @@ def _zeros(stated: TensorType) -> torch.Tensor:
 
 
 def _array(value: Any) -> Any:
-    return value.numpy() if isinstance(value, torch.Tensor) else value
+    """`value` as the caller's own: nothing done to it is seen by a later call."""
+    if isinstance(value, torch.Tensor):
+        return value.numpy().copy()
+    if isinstance(value, Cell):
+        return _array(value.state[value.name])
+    return [_array(each) for each in value.shown()] if isinstance(value, TensorList) else value

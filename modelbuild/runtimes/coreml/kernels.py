@@ -53,7 +53,8 @@ class Kernel(NamedTuple):
 
     `fresh`: its results share no memory with an argument. `overwrites` names the argument whose memory the result
     may take where nothing else needs it; the function is then called with `owned=True`. `pure`: the same arguments
-    give the same results, so that it need not be called again for arguments that are constants.
+    give the same results, so that it need not be called again for arguments that are constants. `widens` names
+    arguments that it takes in float32 beside float16 ones: constants are brought there once.
     """
 
     function: Function
@@ -62,6 +63,7 @@ class Kernel(NamedTuple):
     fresh: bool = False
     overwrites: str | None = None
     pure: bool = True
+    widens: tuple[str, ...] = ()
 
     def variadic(self, name: str) -> bool:
         """Whether argument `name` takes any number of values."""
@@ -72,7 +74,11 @@ KERNELS: dict[str, Kernel] = {}
 
 
 def kernel(
-    *names: str, fresh: bool = False, overwrites: str | None = None, pure: bool = True
+    *names: str,
+    fresh: bool = False,
+    overwrites: str | None = None,
+    pure: bool = True,
+    widens: tuple[str, ...] = (),
 ) -> Callable[[Function], Function]:
     """Register a function as the kernel of the operations called `names`."""
 
@@ -80,9 +86,11 @@ def kernel(
         hints = get_type_hints(function)
         parameters = inspect.signature(function).parameters
         forms = {name: _plain(hints[name]) for name in parameters if name != "owned"}
-        required = {n for n, p in parameters.items() if p.default is p.empty and forms.get(n) not in FILLED_IN}
+        required = {
+            n for n, p in parameters.items() if p.default is p.empty and forms.get(n) not in FILLED_IN
+        }
         for name in names:
-            KERNELS[name] = Kernel(function, forms, frozenset(required), fresh, overwrites, pure)
+            KERNELS[name] = Kernel(function, forms, frozenset(required), fresh, overwrites, pure, widens)
         return function
 
     return register
@@ -128,7 +136,12 @@ class Setting:
 
 
 def bind(
-    kernel: Kernel, constants: Mapping[str, Any], open_: Iterable[str], setting: Setting, place: str, owned: bool = False
+    kernel: Kernel,
+    constants: Mapping[str, Any],
+    open_: Iterable[str],
+    setting: Setting,
+    place: str,
+    owned: bool = False,
 ) -> Call:
     """A function of the arguments named `open_`, in that order, with everything else fixed.
 
@@ -143,6 +156,7 @@ def bind(
     if missing:
         raise RecipeError(place, f'has no argument "{missing[0]}"', "The file is damaged: convert it again")
     fixed = {name: FORMS.get(kernel.forms[name], _same)(value) for name, value in constants.items()}
+    fixed |= {n: setting.arithmetic.wide(fixed[n]) for n in kernel.widens if isinstance(fixed.get(n), Tensor)}
     fixed |= {name: setting.fill(form) for name, form in kernel.forms.items() if form in FILLED_IN}
     if owned:
         fixed["owned"] = True

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from modelbuild.errors import RecipeError, did_you_mean
 from modelbuild.runtimes.coreml.options import NAME, Options
-from modelbuild.runtimes.coreml.ports import CORE_DTYPES, Array, Axis, Input, Output
+from modelbuild.runtimes.coreml.ports import CORE_DTYPES, Array, Axis, Input, Output, batch_sizes
 
 BATCH = "batch"
 
@@ -24,7 +24,9 @@ def inputs(data: Mapping[str, Array], options: Options, export: Mapping[str, Any
     _known(options.shapes, data, "shapes")
     low, high = export.get("dynamic", {}).get(BATCH, (1, 1))
     batch = 1 if options.classes else _axis([low, high])
-    return tuple(_input(name, array, batch, options) for name, array in data.items())
+    found = tuple(_input(name, array, batch, options) for name, array in data.items())
+    batch_sizes(found, data)
+    return found
 
 
 def _input(name: str, array: Array, batch: Axis, options: Options) -> Input:
@@ -66,6 +68,11 @@ def _check_shape(
     if ranks != {len(data)}:
         fact = f'the shapes of input "{name}" have {sorted(ranks)} axes, and its data have {len(data)}'
         raise RecipeError(NAME, fact, "The first axis is the samples")
+    if enumerated and not any(each[1:] == data[1:] for each in enumerated):
+        fact = (
+            f'no shape of input "{name}" is that of the evaluation data, {list(data[1:])} after the samples'
+        )
+        raise RecipeError(NAME, fact, "What ships is checked on that data: let the shapes include theirs")
     for number, axis in enumerate(axes[1:], 1):
         low, high = (axis, axis) if isinstance(axis, int) else axis
         if not low <= data[number] <= high:
@@ -73,13 +80,15 @@ def _check_shape(
             raise RecipeError(NAME, fact, "What ships is checked on that data: let the shapes include theirs")
 
 
-def outputs(found: Mapping[str, Tensor], options: Options, taken: Iterable[str]) -> tuple[Output, ...]:
-    """The outputs, in the module's order; `taken` are the names of the inputs.
+def outputs(found: Mapping[str, Tensor], options: Options, taken: Mapping[str, Tensor]) -> tuple[Output, ...]:
+    """The outputs, in the module's order; `taken` are the inputs that they were computed from.
 
-    Raises RecipeError for a name in the platform's options that is no input or output, and for classes that are
-    not as many as the output has columns.
+    Raises RecipeError for a name in the platform's options that is no input or output, for a name or a value that
+    Core ML would find twice, and for classes that are not as many as the output has columns.
     """
     _known(options.names, [*taken, *found], "names")
+    _refuse_twice([*taken, *found], options)
+    _refuse_shared([*taken.items(), *found.items()], len(taken))
     labelled, labels = _labelled(found, options)
     dtypes = {name: str(value.dtype).removeprefix("torch.") for name, value in found.items()}
     return tuple(
@@ -88,14 +97,39 @@ def outputs(found: Mapping[str, Tensor], options: Options, taken: Iterable[str])
     )
 
 
+def _refuse_twice(names: Iterable[str], options: Options) -> None:
+    ours: dict[str, str] = {}
+    for name in names:
+        theirs = core_name(name, options)
+        if ours.get(theirs) == name:
+            fact = f'"{name}" is an input and an output, and Core ML wants two names'
+            raise RecipeError(NAME, fact, "Have the module call the output otherwise")
+        if theirs in ours:
+            fact = f'"{ours[theirs]}" and "{name}" would both be called "{theirs}" in Core ML'
+            raise RecipeError(NAME, fact, 'Give one another name with "names"')
+        ours[theirs] = name
+
+
+def _refuse_shared(values: Sequence[tuple[str, Tensor]], inputs: int) -> None:
+    """What comes in may go out, and one value under two names, in PyTorch and not in Core ML."""
+    for number, (name, value) in enumerate(values[inputs:], inputs):
+        for other, same in values[:number]:
+            if value is same:
+                fact = f'output "{name}" is nothing but "{other}", and Core ML has one name for a value'
+                raise RecipeError(NAME, fact, "Leave that output out")
+
+
 def _labelled(found: Mapping[str, Tensor], options: Options) -> tuple[str, tuple[str | int, ...]]:
     if options.classes is None:
         return "", ()
     name, labels = options.classes["output"], tuple(options.classes["labels"])
     _known([name], found, "classes/output")
+    if len(found) != 1:
+        fact = f"a classifier has one output, and the module has {', '.join(found)}"
+        raise RecipeError(NAME, fact, 'Leave "classes" out, or give the module one output')
     shape = tuple(found[name].shape)
-    if len(shape) != 2 or shape[1] != len(labels) or len({*labels}) != len(labels):
-        fact = f'output "{name}" has shape {list(shape)}, and {len({*labels})} different classes are named'
+    if len(shape) != 2 or shape[1] != len(labels):
+        fact = f'output "{name}" has shape {list(shape)}, and {len(labels)} classes are named'
         raise RecipeError(NAME, fact, "A classifier has one score a class: [samples, classes]")
     return name, labels
 

@@ -12,9 +12,11 @@ from modelbuild.errors import ModelbuildError, RecipeError
 from modelbuild.limits import LIMITS
 from modelbuild.runtimes.coreml import program
 from modelbuild.runtimes.coreml.program import Function
+from modelbuild.wording import quote
 
 DATA = "Data"
 MODEL_PATH = "@model_path/"
+DAMAGED = "The package is damaged: convert it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,15 @@ class Package:
         """The weight file that the program calls `name`. Raises RecipeError when it lies elsewhere or is gone."""
         relative = PurePosixPath(name.removeprefix(MODEL_PATH))
         if not name.startswith(MODEL_PATH) or ".." in relative.parts or relative.is_absolute():
-            raise RecipeError(self.path.name, f'takes weights from "{name}", outside the package', "Convert it again")
+            raise RecipeError(
+                self.path.name, f"takes weights from {quote(name)}, outside the package", DAMAGED
+            )
         return _inside(self.path, self.folder / relative)
 
 
 def read(path: Path) -> Package:
     """Open `path`. Raises RecipeError, saying what is missing or wrong, for anything but a Core ML model."""
-    model = _root_model(path) if path.is_dir() else path
+    model = _root_model(path) if path.is_dir() else _inside(path, path)
     return Package(path, _parsed(path, model), model.parent)
 
 
@@ -55,21 +59,27 @@ def _root_model(path: Path) -> Path:
         fact = "is a folder without a Manifest.json, so not an .mlpackage"
         raise RecipeError(path.name, fact, "Give the .mlpackage folder itself, or an .mlmodel file")
     try:
-        value = strictjson.parse(manifest.read_bytes(), manifest.name)
+        value = strictjson.read(manifest, manifest.name)
         item = value["itemInfoEntries"][value["rootModelIdentifier"]]["path"]
-    except (ModelbuildError, KeyError, TypeError) as error:
+    except (ModelbuildError, LookupError, TypeError) as error:
         fact = f"its Manifest.json names no model: {error}"
-        raise RecipeError(path.name, fact, "The package is damaged: convert it again") from error
+        raise RecipeError(path.name, fact, DAMAGED) from error
     return _inside(path, path / DATA / str(item))
 
 
 def _inside(path: Path, file: Path) -> Path:
     """`file`, which must lie in the package `path` and be there."""
     home = path if path.is_dir() else path.parent
-    if not file.resolve().is_relative_to(home.resolve()):
-        raise RecipeError(path.name, f"names {file.name}, which lies outside the package", "Convert it again")
-    if not file.is_file():
-        raise RecipeError(path.name, f"has no {file.name}", "The package is not whole: copy all of it")
+    try:
+        contained = file == path or file.resolve().is_relative_to(home.resolve())
+        there = file.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # no name at all, too long a name, links in a circle
+        raise RecipeError(path.name, f"names {quote(file.name)}, which is no file's name", DAMAGED) from error
+    if not contained:
+        raise RecipeError(path.name, f"names {quote(file.name)}, which lies outside the package", DAMAGED)
+    if not there:
+        what = "is no file" if file == path else f"has no {quote(file.name)}"
+        raise RecipeError(path.name, what, "Give all of an .mlpackage folder, or an .mlmodel file")
     return file
 
 
@@ -85,5 +95,7 @@ def _parsed(path: Path, model: Path) -> Any:
     except (OSError, DecodeError) as error:
         raise RecipeError(path.name, f"cannot be read as a Core ML model: {error}") from error
     if spec.WhichOneof("Type") is None:
-        raise RecipeError(path.name, "is not a Core ML model", "Give an .mlpackage folder or an .mlmodel file")
+        raise RecipeError(
+            path.name, "is not a Core ML model", "Give an .mlpackage folder or an .mlmodel file"
+        )
     return spec

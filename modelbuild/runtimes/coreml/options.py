@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from modelbuild.errors import ManifestError, did_you_mean
@@ -14,7 +16,7 @@ PRECISIONS = ("float32", "float16", "mixed")
 UNITS = ("all", "cpu_only", "cpu_and_gpu", "cpu_and_neural_engine")
 ACCUMULATIONS = ("float32", "float16")
 METADATA = ("author", "license", "version", "description")
-Shape = Sequence[int | Sequence[int]]
+PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 class Options(NamedTuple):
@@ -60,6 +62,9 @@ def parse(options: Mapping[str, Any]) -> Options:
     for key in parsed.metadata:
         _one_of("metadata", key, METADATA)
     _refuse_contradictions(parsed)
+    _check_shapes(parsed)
+    _check_names(parsed.names)
+    _check_labels((parsed.classes or {}).get("labels", ()))
     return parsed
 
 
@@ -83,9 +88,6 @@ def _refuse_contradictions(options: Options) -> None:
         raise ManifestError(
             "options/accumulation", "is empty: nothing would be checked", "Leave it out for both"
         )
-    twice = [name for name, count in _counts(options.names.values()).items() if count > 1]
-    if twice:
-        raise ManifestError("options/names", f'"{twice[0]}" is given to two', "Give each a name of its own")
     steps = options.compression
     if steps and options.ios < 16:
         fact = (
@@ -97,8 +99,45 @@ def _refuse_contradictions(options: Options) -> None:
         raise ManifestError("options/compression", fact, 'Say "deployment_target": "iOS18", or one step')
 
 
-def _counts(values: Any) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for value in values:
-        found[value] = found.get(value, 0) + 1
-    return found
+def _check_shapes(options: Options) -> None:
+    for name, shape in options.shapes.items():
+        _check_shape(name, shape)
+    enumerated = [name for name, shape in options.shapes.items() if "enumerated" in shape]
+    if len(enumerated) > 1 and options.ios < 18:
+        fact = (
+            f"enumerate the shapes of {' and '.join(enumerated)}, and one input may have them before iOS 18"
+        )
+        raise ManifestError("options/shapes", fact, 'Say "deployment_target": "iOS18", or give axes')
+
+
+def _check_shape(name: str, shape: Mapping[str, Any]) -> None:
+    place = f"options/shapes/{name}"
+    if len(shape) != 1 or not shape.keys() <= {"axes", "enumerated"}:
+        fact = f"has {' and '.join(sorted(shape)) or 'nothing'}"
+        raise ManifestError(place, fact, "Give either axes or enumerated")
+    for axis in shape.get("axes", ()):
+        if not isinstance(axis, int) and axis[0] > axis[1]:
+            raise ManifestError(place, f"{json.dumps(list(axis))} is empty", "Give the smaller length first")
+
+
+def _check_names(names: Mapping[str, str]) -> None:
+    for ours, theirs in names.items():
+        if not PLAIN.fullmatch(theirs):
+            fact = f"{json.dumps(theirs)} is no name for Core ML"
+            raise ManifestError(f"options/names/{ours}", fact, "Use letters, digits and underscores")
+    twice = _twice(names.values())
+    if twice:
+        raise ManifestError("options/names", f'"{twice[0]}" is given to two', "Give each a name of its own")
+
+
+def _check_labels(labels: Sequence[str | int]) -> None:
+    if len({type(label) for label in labels}) > 1:
+        raise ManifestError("options/classes/labels", "are texts and numbers", "Let all be of one kind")
+    twice = _twice(labels)
+    if twice:
+        fact = f"{json.dumps(twice[0])} is there twice"
+        raise ManifestError("options/classes/labels", fact, "Give each class a label of its own")
+
+
+def _twice(values: Iterable[Any]) -> list[Any]:
+    return [value for value, count in Counter(values).items() if count > 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -114,10 +114,10 @@ def _fits(port: Input, shape: tuple[int, ...]) -> bool:
     return all(low <= size <= high for (low, high), size in zip(spans, shape[1:], strict=True))
 
 
-def batch_sizes(ports: Ports, inputs: Mapping[str, Array]) -> list[int]:
+def batch_sizes(ports: Sequence[Input], inputs: Mapping[str, Array]) -> list[int]:
     """How many samples a call may hold, largest first, given the inputs' other axes. Raises RecipeError."""
     allowed: set[int] | None = None
-    for port in ports.inputs:
+    for port in ports:
         if port.enumerated:
             rest = inputs[port.name].shape[1:]
             found = {shape[0] for shape in port.enumerated if shape[1:] == rest}

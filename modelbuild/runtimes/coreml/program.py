@@ -178,5 +178,12 @@ def _tensor(proto: Any, place: str) -> TensorType:
 
     if proto.rank != len(proto.dimensions):
         raise RecipeError(place, f"states {len(proto.dimensions)} axes for a tensor of rank {proto.rank}")
-    axes = (axis.constant.size if axis.WhichOneof("dimension") == "constant" else None for axis in proto.dimensions)
+    if any(axis.unknown.variadic for axis in proto.dimensions):
+        raise RecipeError(place, "is a tensor of any rank, which is not supported here")
+    if proto.dataType not in MIL_pb2.DataType.values():
+        raise RecipeError(place, f"holds numbers of the unknown type {proto.dataType}")
+    axes = (
+        axis.constant.size if axis.WhichOneof("dimension") == "constant" else None
+        for axis in proto.dimensions
+    )
     return TensorType(MIL_pb2.DataType.Name(proto.dataType).lower(), tuple(axes))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ Memory = list[Any]
 
 
 class Check(NamedTuple):
-    """What a result must be: `dtype` None for what is no tensor; `axes` are (axis, length) of those that are fixed."""
+    """What a result must be; `dtype` is None for what is no tensor, `axes` are (axis, length) of fixed ones."""
 
     name: str
     dtype: torch.dtype | None
@@ -27,14 +28,25 @@ class Check(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One call: from the slots `arguments` to the slots `results`, after which the slots `dead` are emptied."""
+    """One call: from the slots `arguments` to the slots `results`, after which the slots `dead` are emptied.
+
+    `fetch` takes the arguments out of memory at once.
+    """
 
     call: Call
-    arguments: tuple[int, ...]
+    fetch: Callable[[Memory], Sequence[Any]]
     results: tuple[int, ...]
     checks: tuple[Check, ...]
     dead: tuple[int, ...]
     place: str
+
+
+def fetching(slots: Sequence[int]) -> Callable[[Memory], Sequence[Any]]:
+    """A function that takes the values in `slots` out of memory."""
+    if len(slots) > 1:
+        return itemgetter(*slots)
+    start = slots[0] if slots else 0
+    return itemgetter(slice(start, start + len(slots)))
 
 
 def execute(memory: Memory, steps: Sequence[Step], place: str) -> None:
@@ -42,8 +54,8 @@ def execute(memory: Memory, steps: Sequence[Step], place: str) -> None:
     step: Step | None = None
     try:
         for step in steps:
-            call, arguments, results, checks, dead, _ = step
-            value = call(*[memory[index] for index in arguments])
+            call, fetch, results, checks, dead, _ = step
+            value = call(*fetch(memory))
             if len(results) == 1:
                 memory[results[0]] = checked(value, checks[0])
             elif results:
@@ -55,6 +67,37 @@ def execute(memory: Memory, steps: Sequence[Step], place: str) -> None:
         raise
     except Exception as error:
         raise _failed(f"{place}: {step.place if step else ''}", error) from error
+
+
+def repeating(memory: Memory, steps: Sequence[Step], place: str) -> Callable[[], None]:
+    """A function that runs `steps` again: as `execute`, which they have been through, but nothing is checked anew.
+
+    That is for the rounds of a loop, whose values have the same types in each. Nothing is emptied either: the next
+    round overwrites it, and `empty` ends it.
+    """
+    if any(len(step.results) != 1 for step in steps):
+        return lambda: execute(memory, steps, place)
+    calls = [(step.call, step.fetch, step.results[0]) for step in steps]
+
+    def again() -> None:
+        call: Call | None = None
+        try:
+            for call, fetch, result in calls:
+                memory[result] = call(*fetch(memory))
+        except ModelbuildError:
+            raise
+        except Exception as error:
+            operation = next((step.place for step in steps if step.call is call), "")
+            raise _failed(f"{place}: {operation}", error) from error
+
+    return again
+
+
+def empty(memory: Memory, steps: Sequence[Step]) -> None:
+    """Let go of what is dead after `steps`."""
+    for step in steps:
+        for index in step.dead:
+            memory[index] = None
 
 
 @contextmanager
@@ -70,7 +113,9 @@ def calling(place: str, operation: str) -> Iterator[None]:
 
 def _failed(place: str, error: Exception) -> RecipeError:
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return RecipeError(place, f"cannot be computed: {lines[0].strip()}", "Is the file whole, and are the inputs its own?")
+    return RecipeError(
+        place, f"cannot be computed: {lines[0].strip()}", "Is the file whole, and are the inputs its own?"
+    )
 
 
 def results_of(value: Any, count: int) -> tuple[Any, ...]:
@@ -92,6 +137,10 @@ def checked(value: Any, check: Check) -> Any:
     _, dtype, rank, axes = check
     if dtype is None:
         return value
+    if not isinstance(value, Tensor):
+        raise ValueError(
+            f'"{check.name}" comes out as {type(value).__name__}, and the program states numbers'
+        )
     shape = value.shape
     if value.dtype is not dtype or len(shape) != rank:
         raise ValueError(_difference(value, check))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from modelbuild import network
 from modelbuild.callables import in_words
 from modelbuild.errors import RecipeError
+from modelbuild.runtimes.coreml.decompose import table
 from modelbuild.runtimes.coreml.options import NAME
 from modelbuild.runtimes.coreml.ports import Array, Input
 
@@ -32,11 +33,15 @@ class Flat(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A program of PyTorch's, how it was had, and value name -> path of the module that computes it."""
+    """A program of PyTorch's, how it was had, and value name -> path of the module that computes it.
+
+    `results`: the names that the outputs have in it, in their order, as far as that is known.
+    """
 
     program: Any
     frontend: str
     modules: Mapping[str, str]
+    results: tuple[str, ...] = ()
 
 
 def examples(ports: Sequence[Input], data: Mapping[str, Array]) -> tuple[Tensor, ...]:
@@ -64,10 +69,11 @@ def exported(module: nn.Module, ports: Sequence[Input], example: tuple[Tensor, .
     axes = tuple(tuple(_dimension(port, n) for n in range(len(port.axes))) for port in ports)
     try:
         program = torch.export.export(Flat(module).eval(), example, dynamic_shapes=(axes,), strict=False)
-        decomposed = program.run_decompositions({})
+        decomposed = program.run_decompositions({**table()})
     except Exception as error:
         raise RecipeError(NAME, f"the module cannot be exported by torch: {in_words(error)}") from error
-    return Traced(decomposed, EXPORT, _modules(decomposed))
+    results = tuple(str(each.arg.name) for each in decomposed.graph_signature.output_specs)
+    return Traced(decomposed, EXPORT, _modules(decomposed), results)
 
 
 def _dimension(port: Input, axis: int) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from modelbuild.runtimes.coreml.arithmetic import Arithmetic
+from modelbuild.runtimes.coreml.arithmetic import Arithmetic, single
 from modelbuild.runtimes.coreml.kernels import kernel, unary
 from modelbuild.runtimes.coreml.ops.elementwise import rounded_once
 
@@ -72,7 +72,7 @@ def linear_activation(x: Tensor, alpha: float, beta: float) -> Tensor:
 @rounded_once
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:
     """`x` where x > 0, else `alpha * x`, with an alpha for each channel."""
-    return torch.prelu(x, alpha.float())
+    return torch.prelu(x, single(alpha))
 
 
 @kernel("scaled_tanh", fresh=True)

@@ -16,7 +16,7 @@ from modelbuild.runtimes.coreml.constants import HELD_AS
 from modelbuild.runtimes.coreml.kernels import binary, kernel, unary
 
 # What `cast` calls a dtype where that differs from the name of the type itself.
-SHORT_NAMES: Mapping[str, str] = {"fp16": "float16", "fp32": "float32"}
+SHORT_NAMES: Mapping[str, str] = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
 
 unary(
     {
@@ -88,14 +88,14 @@ def to_integers(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.double().nan_to_num_(0.0).clamp_(limits.min, limits.max).to(dtype)
 
 
-@kernel("cast")
+@kernel("cast", fresh=True)
 def cast(x: Tensor, dtype: str) -> Tensor:
     """To another dtype: floats lose their fraction in integers, and become True unless they are 0."""
     held = HELD_AS.get(SHORT_NAMES.get(dtype, dtype))
     if held is None:
         raise ValueError(f'"{dtype}" is no dtype that values can be cast to')
     if not x.dtype.is_floating_point or held.is_floating_point or held is torch.bool:
-        return x.to(held)
+        return x.to(held, copy=True)
     return to_integers(x, held)
 
 

@@ -43,7 +43,7 @@ def _adding(name: str, reduce: Reduction, of_integers: bool) -> None:
             x = x.clone()
         if x.dtype is torch.float16:
             return reduce(arithmetic.wide(x), over, keep_dims, arithmetic).half()
-        if x.dtype is torch.float32 or of_integers:
+        if x.is_floating_point() or of_integers:
             return reduce(x, over, keep_dims, arithmetic)
         return to_integers(reduce(x.double(), over, keep_dims, arithmetic), x.dtype)
 
