@@ -14,7 +14,8 @@ from project_dir import REPOSITORY, ProjectDir
 from safetensors.numpy import load_file
 
 TARGETS = [
-    "data.train", "data.evaluation", "teacher", "teacher.outputs", "student", "reference", "onnx", "android",
+    "data.train", "data.evaluation", "teacher", "teacher.outputs", "student", "reference", "onnx", "preflight",
+    "reference.float16", "reference.float16-sums", "ios", "ios.run", "ios.run.float16-sums", "android",
     "android.run", "verdict.teacher", "verdict.task", "verdict.runtime",
 ]  # fmt: skip
 

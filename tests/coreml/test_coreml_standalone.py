@@ -1,0 +1,231 @@
+"""The stand-alone evaluation of a package, and its command, apart from every project."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mil
+import numpy as np
+import pytest
+from mil import mb
+
+from modelbuild.equivalence.demand import RuntimeDemand
+from modelbuild.errors import CommandError, RecipeError
+from modelbuild.runtimes.coreml import standalone
+from modelbuild.runtimes.coreml.evaluate import Evaluator
+from modelbuild.runtimes.coreml.widen import holds_half, widened
+from modelbuild.runtimes.coreml.write import write
+
+Array = np.ndarray[Any, Any]
+DOIT = Path(sys.executable).with_name("doit")
+RNG = np.random.default_rng(0)
+WEIGHT = RNG.standard_normal((6, 5)).astype(np.float32)
+X = RNG.standard_normal((9, 5)).astype(np.float32)
+
+
+def dense(half: bool) -> Any:
+    def build(x: Any, ids: Any) -> Any:
+        if half:
+            x = mb.cast(x=x, dtype="fp16", name="narrow")
+        hidden = mb.relu(
+            x=mb.linear(x=x, weight=WEIGHT.astype(np.float16) if half else WEIGHT), name="hidden"
+        )
+        score = mb.cast(x=hidden, dtype="fp32", name="score") if half else mb.identity(x=hidden, name="score")
+        return score, mb.add(x=ids, y=np.int32(1), name="next")
+
+    return build
+
+
+def inputs() -> dict[str, Array]:
+    return {"x": X, "ids": np.arange(9, dtype=np.int32)}
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A package on disk for each precision."""
+    root, found = tmp_path_factory.mktemp("packages"), {}
+    for name in ("float32", "float16"):
+        with tempfile.TemporaryDirectory() as folder:
+            made = mil.package(
+                dense(name == "float16"), inputs(), Path(folder), open_axes={"x": [0], "ids": [0]}
+            )
+            found[name] = root / f"{name}.mlpackage"
+            write(made.spec, Path(folder) / "weights", found[name])
+    return found
+
+
+def truth() -> dict[str, Array]:
+    return {"score": np.maximum(X @ WEIGHT.T, 0), "next": np.arange(1, 10, dtype=np.int32)}
+
+
+def judge(
+    path: Path, others: Mapping[str, Array], names: Mapping[str, str] | None = None, **asked: float
+) -> dict[tuple[str, str], Any]:
+    done = standalone.evaluated(path, inputs(), "float32")
+    demand = RuntimeDemand(asked or None, place="--tolerance")
+    rows = standalone.compared(done, others, names or {}, demand)
+    return {(row.output, row.metric): row for row in rows}
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_limits_are_derived_from_the_package_and_an_honest_one_holds(
+    precision: str, packages: dict[str, Path]
+) -> None:
+    found = judge(packages[precision], truth())
+    assert all(row.ok for row in found.values())
+    assert {row.evidence for row in found.values()} == {"interpreted"}
+    limit = found["score", "max_abs"].limit
+    assert 0 < limit < (1e-4 if precision == "float32" else 2e-2)
+    assert ("float16 arithmetic" in found["score", "max_abs"].detail) is (precision == "float16")
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_weight_off_by_a_hundredth_is_red(precision: str, packages: dict[str, Path]) -> None:
+    off = {**truth(), "score": np.maximum(X @ (WEIGHT * 1.01).T, 0)}
+    found = judge(packages[precision], off)
+    assert not found["score", "max_abs"].ok
+    assert found["next", "max_abs"].ok
+
+
+def test_outputs_are_matched_by_exact_names_or_as_mapped(packages: dict[str, Path]) -> None:
+    theirs = {"Score": truth()["score"], "next": truth()["next"]}
+    found = judge(packages["float32"], theirs)
+    assert not found["Score", "missing"].ok
+    assert not found["score", "extra"].ok
+    assert all(row.ok for row in judge(packages["float32"], theirs, {"score": "Score"}).values())
+
+
+def test_a_missing_output_another_shape_and_a_nan_are_red(packages: dict[str, Path]) -> None:
+    for name, change, kind in (
+        ("score", lambda a: a[:5], "samples"),
+        ("score", lambda a: a[:, :3], "shape"),
+        ("score", lambda a: np.where(a > 1, np.nan, a).astype(np.float32), "nan"),
+        ("next", lambda a: a.astype(np.float32), "dtype"),
+    ):
+        found = judge(packages["float32"], {**truth(), name: change(truth()[name])})
+        assert not found[name, kind].ok
+    assert not judge(packages["float32"], {"score": truth()["score"]})["next", "extra"].ok
+
+
+def test_limits_of_the_command_line_take_the_place_of_derived_ones(packages: dict[str, Path]) -> None:
+    found = judge(packages["float16"], truth(), max_abs=1e-6)
+    assert not found["score", "max_abs"].ok
+    assert found["score", "max_abs"].limit == 1e-6
+    assert "from the command line" in found["score", "max_abs"].detail
+    with pytest.raises(RecipeError, match="would pass a constant"):
+        judge(packages["float32"], truth(), max_abs=100.0)
+
+
+@pytest.mark.parametrize("names", [{"scores": "score"}, {"score": "scores"}])
+def test_a_map_of_names_that_are_none_is_refused(names: dict[str, str], packages: dict[str, Path]) -> None:
+    with pytest.raises(CommandError, match='Did you mean "score"'):
+        judge(packages["float32"], truth(), names)
+
+
+def test_wider_numbers_are_brought_in_only_where_no_value_changes(packages: dict[str, Path]) -> None:
+    exact = {"x": X.astype(np.float64), "ids": np.arange(9)}
+    done = standalone.evaluated(packages["float32"], exact, "float32")
+    np.testing.assert_allclose(done.outputs["score"], truth()["score"], atol=1e-5)
+    for spoilt in ({**exact, "x": X.astype(np.float64) + 1e-12}, {**exact, "ids": np.arange(9) + 2**40}):
+        with pytest.raises(RecipeError, match="Nothing is cast"):
+            standalone.evaluated(packages["float32"], spoilt, "float32")
+
+
+def test_a_widened_program_is_the_same_in_float64(packages: dict[str, Path]) -> None:
+    package = standalone.mlpackage.read(packages["float16"])
+    assert holds_half(package)
+    assert not holds_half(standalone.mlpackage.read(packages["float32"]))
+    wide = Evaluator(widened(package))({"x": X.astype(np.float64), "ids": np.arange(9, dtype=np.int32)})
+    expected = np.maximum(X.astype(np.float64) @ WEIGHT.astype(np.float16).astype(np.float64).T, 0)
+    assert wide["score"].dtype == np.float64
+    np.testing.assert_allclose(wide["score"], expected, rtol=1e-14)
+
+
+# -- the command
+
+
+def doit(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONWARNINGS": "", "COLUMNS": "160"}
+    return subprocess.run(
+        [DOIT, "coreml", *args], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    np.savez(tmp_path / "x.npz", **inputs())
+    np.savez(tmp_path / "z.npz", theirs=truth()["score"], next=truth()["next"])
+    return tmp_path
+
+
+def test_the_command_evaluates_writes_summarises_and_judges(folder: Path, packages: dict[str, Path]) -> None:
+    package = str(packages["float16"])
+    first = ("--inputs", "x.npz", "--output", "y.npz", "--watch", "hidden")
+    done = doit(folder, package, *first, "--against", "z.npz", "--map", "score=theirs")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(
+        "float16.mlpackage: ML Program, 5 operations of 4 kinds, interpreted, float32 sums"
+    )
+    assert any(line.strip().startswith("score  float32[9, 6]  min 0  max ") for line in lines)
+    assert lines[-1] == "all hold"
+    with np.load(folder / "y.npz") as written:
+        assert {name: written[name].dtype for name in written.files} == {
+            "score": np.float32,
+            "next": np.int32,
+            "hidden": np.float16,
+        }
+    red = doit(
+        folder, package, *first, "--against", "z.npz", "--map=score=theirs", "--tolerance", "max_abs=1e-7"
+    )
+    assert red.returncode == 1
+    assert "RED    score  max_abs" in red.stdout
+    assert "are red" in red.stdout.splitlines()[-1]
+
+
+def test_the_command_needs_no_project_and_loads_nothing_to_refuse(folder: Path) -> None:
+    for args, code, words in (
+        ((), 3, "one package and its --inputs are needed"),
+        (("a.mlpackage",), 3, "one package and its --inputs are needed"),
+        (("a.mlpackage", "--inputs", "none.npz"), 3, "cannot be read as named arrays"),
+        (("a.mlpackage", "--inputs", "x.npz"), 1, "is no file"),
+        (("a.mlpackage", "--inputs", "x.npz", "--sums", "float64"), 3, "float64"),
+        (("a.mlpackage", "--inputs", "x.npz", "--nothing", "1"), 3, "--nothing not recognized"),
+        (("a.mlpackage", "--inputs", "x.npz", "--map", "a=b"), 3, "go with --against"),
+        (("a.mlpackage", "--inputs", "x.npz", "--against", "z.npz", "--map", "a"), 3, "NAME=VALUE"),
+        (
+            ("a.mlpackage", "--inputs", "x.npz", "--against", "z.npz", "--tolerance", "max_abs=x"),
+            3,
+            "not a number",
+        ),
+        (("a.mlpackage", "--inputs", "x.npz", "--against", "z.npz", "--tolerance", "max_ab=1"), 3, "max_abs"),
+        (
+            ("a.mlpackage", "--inputs", "x.npz", "--against", "z.npz", "--tolerance", "cosine=0"),
+            3,
+            "met by anything",
+        ),
+    ):
+        done = doit(folder, *args)
+        assert done.returncode == code, (args, done)
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+
+
+def test_pickles_are_not_read(folder: Path, packages: dict[str, Path]) -> None:
+    np.savez(folder / "p.npz", x=np.array([{"a": 1}], dtype=object))
+    done = doit(folder, str(packages["float32"]), "--inputs", "p.npz")
+    assert done.returncode == 3
+    assert "cannot be read as named arrays" in done.stderr
+
+
+def test_a_place_that_cannot_be_written_is_said(folder: Path, packages: dict[str, Path]) -> None:
+    done = doit(folder, str(packages["float32"]), "--inputs", "x.npz", "--output", "no/such/y.npz")
+    assert done.returncode == 3
+    assert "no/such/y.npz: cannot be written: No such file" in done.stderr
