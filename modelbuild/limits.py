@@ -13,6 +13,7 @@ class Limits(NamedTuple):
     code_bytes: int = 4 << 20
     record_bytes: int = 64 << 20
     arrays_bytes: int = 8 << 30
+    loop_rounds: int = 10_000_000
 
 
 LIMITS = Limits()

@@ -143,6 +143,8 @@ def _from_bytes(data: bytes, stated: TensorType) -> NDArray[Any]:
     As coremltools.optimize._utils.restore_elements_from_packed_bits reads them.
     """
     bits = BITS.get(stated.dtype)
+    if stated.dtype == "bfloat16":  # the upper half of a float32; NumPy has no name for it
+        return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
     if bits is None:
         held = HELD_AS[stated.dtype]
         return np.frombuffer(data, _NUMPY.get(held, str(held).removeprefix("torch.")))

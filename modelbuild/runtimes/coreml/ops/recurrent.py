@@ -44,6 +44,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
 
 
 def activation_of(name: str) -> Activation:
+    """The function that a program means by `name`, in whichever case it is written."""
     """The activation that a recurrent layer calls `name`, in any case of its letters."""
     if name.lower() not in ACTIVATIONS:
         raise ValueError(f'activation "{name}" is not one of {", ".join(sorted(ACTIVATIONS))}')
