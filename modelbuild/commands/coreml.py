@@ -127,7 +127,7 @@ def _demand(limits: Mapping[str, str]) -> demand.RuntimeDemand:
 
 
 def _summary(done: Evaluated) -> Iterator[str]:
-    from modelbuild.runtimes.coreml import program
+    from modelbuild.runtimes.coreml.evaluator import program
 
     kinds = [each.type for each in program.operations(done.function.body) if each.type != "const"]
     sums = f", {done.sums} sums" if done.half else ""

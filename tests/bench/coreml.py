@@ -21,8 +21,9 @@ from modelbuild import network
 from modelbuild.quiet import quietly
 
 with quietly():
-    from modelbuild.runtimes.coreml import convert, mlpackage
-    from modelbuild.runtimes.coreml.evaluate import Evaluator
+    from modelbuild.runtimes.coreml.converter import convert
+    from modelbuild.runtimes.coreml.evaluator import mlpackage
+    from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
 
 ROUNDS, BATCH = 9, 32
 LEAST = 0.15  # CPU seconds a figure is taken over: some machines count them in steps of several milliseconds

@@ -61,7 +61,7 @@ def truth(case: Case, inputs: Mapping[str, Array]) -> list[Array]:
 
 
 def compare(got: list[Any], want: list[Array], dtype: str, ulps: float) -> None:
-    """Same number, shapes, kinds; equal where whole, within `ulps` where float, NaN and infinity at the same places."""
+    """Same number, shapes, kinds; equal where whole, within `ulps` where float, NaN and infinity in place."""
     assert len(got) == len(want)
     for have, true in zip(got, want, strict=True):
         have = np.asarray(have)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from modelbuild.runtimes.coreml.ops import KERNELS
+from modelbuild.runtimes.coreml.evaluator.ops import KERNELS
 
 
 @pytest.fixture(autouse=True, scope="session")

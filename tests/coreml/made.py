@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from modelbuild.recipes import inference
 from modelbuild.runtimes import base
 from modelbuild.runtimes.base import Run
-from modelbuild.runtimes.coreml import mlpackage
-from modelbuild.runtimes.coreml.program import Operation, operations
+from modelbuild.runtimes.coreml.evaluator import mlpackage
+from modelbuild.runtimes.coreml.evaluator.program import Operation, operations
 
 Array = np.ndarray[Any, Any]
 RUNTIME: Any = base.find("coreml")

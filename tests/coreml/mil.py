@@ -22,8 +22,8 @@ with warnings.catch_warnings():
     from coremltools.converters.mil.mil import types
     from coremltools.proto import Model_pb2
 
-from modelbuild.runtimes.coreml.evaluate import Evaluator
-from modelbuild.runtimes.coreml.mlpackage import Package
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.mlpackage import Package
 
 Array = np.ndarray[Any, Any]
 Build = Callable[..., Any]  # of one MIL variable an input; returns a variable or several

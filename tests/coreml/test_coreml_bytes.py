@@ -17,7 +17,7 @@ import pytest
 import torch
 from made import RUNTIME, Noisy, Recurrent, Weights, files, make, numbers
 
-from modelbuild.runtimes.coreml.write import write
+from modelbuild.runtimes.coreml.converter.write import write
 
 HERE = Path(__file__).parent
 PALETTE = {"kind": "palette", "bits": 4, "mode": "kmeans", "min_elements": 2048}

@@ -12,8 +12,8 @@ import torch
 from mil import mb
 
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.coreml.evaluate import Evaluator
-from modelbuild.runtimes.coreml.kernels import KERNELS, Kernel, Tensors, kernel
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.kernels import KERNELS, Kernel, Tensors, kernel
 
 F = np.float32
 X = np.ones((2, 3), F)

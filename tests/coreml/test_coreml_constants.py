@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.coreml import program
-from modelbuild.runtimes.coreml.constants import HELD_AS, Constants
-from modelbuild.runtimes.coreml.mlpackage import Package
-from modelbuild.runtimes.coreml.program import DictionaryType, ListType, StateType, TensorType
+from modelbuild.runtimes.coreml.evaluator import program
+from modelbuild.runtimes.coreml.evaluator.constants import HELD_AS, Constants
+from modelbuild.runtimes.coreml.evaluator.mlpackage import Package
+from modelbuild.runtimes.coreml.evaluator.program import DictionaryType, ListType, StateType, TensorType
 
 MIL = mil.ct.proto.MIL_pb2
 

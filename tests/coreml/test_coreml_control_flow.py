@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from mil import mb
 
-from modelbuild.runtimes.coreml.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+
+COVERS = {"cond": ("float32",), "while_loop": ("float32", "int32")}
 
 F = np.float32
 X = np.array([1, 2, 3], F)

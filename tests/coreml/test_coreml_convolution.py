@@ -9,9 +9,9 @@ import torch
 from mil import mb
 
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.coreml.arithmetic import Arithmetic
-from modelbuild.runtimes.coreml.evaluate import Evaluator
-from modelbuild.runtimes.coreml.ops import KERNELS
+from modelbuild.runtimes.coreml.evaluator.arithmetic import Arithmetic
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.ops import KERNELS
 
 X, W = torch.ones(1, 1, 4), torch.ones(1, 1, 3)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from modelbuild.runtimes.coreml import mlpackage
-from modelbuild.runtimes.coreml.evaluate import Evaluator
-from modelbuild.runtimes.coreml.ops.decompression import (
+from modelbuild.runtimes.coreml.evaluator import mlpackage
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.ops.decompression import (
     constexpr_affine_dequantize,
     constexpr_blockwise_shift_scale,
     constexpr_cast,
@@ -21,7 +21,7 @@ from modelbuild.runtimes.coreml.ops.decompression import (
     constexpr_sparse_blockwise_shift_scale,
     constexpr_sparse_to_dense,
 )
-from modelbuild.runtimes.coreml.program import operations
+from modelbuild.runtimes.coreml.evaluator.program import operations
 
 ct = mil.ct
 X = np.random.default_rng(7).standard_normal((1, 4, 4, 4))

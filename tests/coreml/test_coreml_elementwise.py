@@ -11,7 +11,7 @@ import pytest
 from mil import mb, package
 
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.coreml.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
 
 rng = np.random.default_rng(4)
 BLOCK = rng.uniform(0.1, 2.0, (2, 3, 2, 2)).astype(np.float32)

@@ -11,9 +11,11 @@ import torch
 from mil import mb
 
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.coreml.evaluate import Evaluator
-from modelbuild.runtimes.coreml.mlpackage import Package
-from modelbuild.runtimes.coreml.ops.classification import classify
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.mlpackage import Package
+from modelbuild.runtimes.coreml.evaluator.ops.classification import classify
+
+COVERS = {"classify": ("float32",)}
 
 F = np.float32
 X, K = np.arange(6, dtype=F).reshape(2, 3), np.array([3], np.int32)

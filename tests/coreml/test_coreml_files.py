@@ -14,8 +14,8 @@ import pytest
 from mil import mb
 
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.coreml import mlpackage
-from modelbuild.runtimes.coreml.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator import mlpackage
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
 
 F = np.float32
 X = np.ones((2, 16), F)

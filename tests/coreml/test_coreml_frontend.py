@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.coreml import decompose
+from modelbuild.runtimes.coreml.converter import decompose
 from modelbuild.zoo.convnet import ConvNet
 
 X = {"x": numbers(4, 6)}

@@ -11,9 +11,9 @@ import torch
 from mil import mb
 
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.coreml.arithmetic import Arithmetic
-from modelbuild.runtimes.coreml.ops.gathering import gather
-from modelbuild.runtimes.coreml.ops.scattering import scatter, scatter_along_axis, scatter_nd
+from modelbuild.runtimes.coreml.evaluator.arithmetic import Arithmetic
+from modelbuild.runtimes.coreml.evaluator.ops.gathering import gather
+from modelbuild.runtimes.coreml.evaluator.ops.scattering import scatter, scatter_along_axis, scatter_nd
 
 SCATTER, ALONG, TUPLES = (
     partial(write, opset=7, arithmetic=Arithmetic()) for write in (scatter, scatter_along_axis, scatter_nd)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from mil import mb
 
-from modelbuild.runtimes.coreml.arithmetic import Arithmetic
-from modelbuild.runtimes.coreml.ops import KERNELS
+from modelbuild.runtimes.coreml.evaluator.arithmetic import Arithmetic
+from modelbuild.runtimes.coreml.evaluator.ops import KERNELS
 
 HALF = np.float16
 LARGE_FIRST = np.array([2048, 1, 1, 1, 1, 1, 1, 1], HALF)

@@ -12,14 +12,18 @@ import torch
 from mil import mb
 
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.coreml.evaluate import Evaluator
-from modelbuild.runtimes.coreml.ops.lists import (
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.ops.lists import (
     list_gather,
     list_length,
     list_read,
     list_scatter,
     list_write,
     make_list,
+)
+
+COVERS = dict.fromkeys(
+    ("make_list", "list_length", "list_read", "list_write", "list_gather", "list_scatter"), ("float32",)
 )
 
 F = np.float32

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from mil import mb
 
-from modelbuild.runtimes.coreml.evaluate import Evaluator
-from modelbuild.runtimes.coreml.kernels import KERNELS
-from modelbuild.runtimes.coreml.liveness import lives, owned_loop_inputs, uses
-from modelbuild.runtimes.coreml.program import Block, Named, Operation, TensorType
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.kernels import KERNELS
+from modelbuild.runtimes.coreml.evaluator.liveness import lives, owned_loop_inputs, uses
+from modelbuild.runtimes.coreml.evaluator.program import Block, Named, Operation, TensorType
 
 DATA = np.arange(6, dtype=np.float32).reshape(3, 2)
 ROW = np.array([[7.0, 8.0]], np.float32)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from cases import Case, cast, compare, truth
 
-from modelbuild.runtimes.coreml.evaluate import Evaluator
-from modelbuild.runtimes.coreml.widen import widened
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.widen import widened
 
 FAMILIES = sorted(path.stem for path in Path(__file__).parent.glob("cases_*.py"))
 CASES: list[Case] = [case for name in FAMILIES for case in importlib.import_module(name).CASES]

@@ -13,8 +13,9 @@ import pytest
 from made import Class, Kinds, Made, Scores, make, numbers
 
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.coreml import mlpackage, options, predict
-from modelbuild.runtimes.coreml.evaluate import Evaluator
+from modelbuild.runtimes.coreml import options, predict
+from modelbuild.runtimes.coreml.evaluator import mlpackage
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
 from modelbuild.runtimes.coreml.ports import CORE_DTYPES, Input, Output, Ports, batch_sizes, into, out_of
 
 X = {"x": numbers(5, 6)}

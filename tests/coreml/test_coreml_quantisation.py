@@ -8,8 +8,8 @@ import pytest
 import torch
 from mil import mb
 
-from modelbuild.runtimes.coreml.arithmetic import Arithmetic
-from modelbuild.runtimes.coreml.ops.quantisation import dequantize, quantize
+from modelbuild.runtimes.coreml.evaluator.arithmetic import Arithmetic
+from modelbuild.runtimes.coreml.evaluator.ops.quantisation import dequantize, quantize
 
 X = torch.ones(2, 3)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from modelbuild.runtimes.coreml.arithmetic import Arithmetic
-from modelbuild.runtimes.coreml.ops.lstm import lstm
-from modelbuild.runtimes.coreml.ops.recurrent import gru, rnn
+from modelbuild.runtimes.coreml.evaluator.arithmetic import Arithmetic
+from modelbuild.runtimes.coreml.evaluator.ops.lstm import lstm
+from modelbuild.runtimes.coreml.evaluator.ops.recurrent import gru, rnn
 
 rng = np.random.default_rng(8)
 STEPWISE, WIDE = Arithmetic("float16"), Arithmetic("float32")

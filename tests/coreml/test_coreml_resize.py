@@ -9,8 +9,8 @@ import torch
 from mil import mb
 
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.coreml.arithmetic import Arithmetic
-from modelbuild.runtimes.coreml.ops import KERNELS
+from modelbuild.runtimes.coreml.evaluator.arithmetic import Arithmetic
+from modelbuild.runtimes.coreml.evaluator.ops import KERNELS
 
 IMAGE = np.ones((1, 1, 3, 4), np.float32)
 X = torch.ones(1, 1, 3, 4)

@@ -18,9 +18,9 @@ from mil import mb
 from modelbuild.equivalence.demand import RuntimeDemand
 from modelbuild.errors import CommandError, RecipeError
 from modelbuild.runtimes.coreml import standalone
-from modelbuild.runtimes.coreml.evaluate import Evaluator
-from modelbuild.runtimes.coreml.widen import holds_half, widened
-from modelbuild.runtimes.coreml.write import write
+from modelbuild.runtimes.coreml.converter.write import write
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.widen import holds_half, widened
 
 Array = np.ndarray[Any, Any]
 DOIT = Path(sys.executable).with_name("doit")

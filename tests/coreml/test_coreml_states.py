@@ -11,10 +11,12 @@ import torch
 from mil import mb, types
 
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.coreml.evaluate import Evaluator
-from modelbuild.runtimes.coreml.mlpackage import Package
-from modelbuild.runtimes.coreml.ops.states import read_state, write_state
-from modelbuild.runtimes.coreml.state import Cell
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.mlpackage import Package
+from modelbuild.runtimes.coreml.evaluator.ops.states import read_state, write_state
+from modelbuild.runtimes.coreml.evaluator.state import Cell
+
+COVERS = {"read_state": ("float32",), "write_state": ("float32",)}
 
 F = np.float16
 X = np.array([1, 2, 3], F)

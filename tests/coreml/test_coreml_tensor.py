@@ -11,17 +11,17 @@ import torch
 from mil import mb
 
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.coreml.ops.ordering import _picked, argsort, topk
-from modelbuild.runtimes.coreml.ops.shaping import expand_dims, reshape, reshape_like
-from modelbuild.runtimes.coreml.ops.slicing import (
+from modelbuild.runtimes.coreml.evaluator.ops.ordering import _picked, argsort, topk
+from modelbuild.runtimes.coreml.evaluator.ops.shaping import expand_dims, reshape, reshape_like
+from modelbuild.runtimes.coreml.evaluator.ops.slicing import (
     reverse_sequence,
     slice_by_index,
     slice_by_size,
     slice_update,
     split,
 )
-from modelbuild.runtimes.coreml.ops.tensor import concat, fill, pad, range_1d, tile
-from modelbuild.runtimes.coreml.program import ListType, Named, TensorType
+from modelbuild.runtimes.coreml.evaluator.ops.tensor import concat, fill, pad, range_1d, tile
+from modelbuild.runtimes.coreml.evaluator.program import ListType, Named, TensorType
 
 X = torch.arange(12.0).reshape(3, 4)
 

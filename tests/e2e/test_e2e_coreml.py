@@ -49,7 +49,7 @@ MANIFEST: dict[str, Any] = {
 }
 # Written over `write`, through which every package passes, before anything else is imported.
 SABOTAGE = """\
-from modelbuild.runtimes.coreml import write as module
+from modelbuild.runtimes.coreml.converter import write as module
 
 honest = module.write
 

@@ -59,7 +59,7 @@ class CoreML:
 
     def convert(self, model: Mapping[str, Path], out: Path, params: Mapping[str, Any]) -> None:
         """Write model.mlpackage, io.json (ports, and our names beside Core ML's) and modules.json."""
-        from modelbuild.runtimes.coreml import convert
+        from modelbuild.runtimes.coreml.converter import convert
 
         convert.convert(model, out, params)
 

@@ -13,8 +13,9 @@ import torch
 
 from modelbuild.errors import RecipeError
 from modelbuild.runtimes.base import Run
-from modelbuild.runtimes.coreml import mlpackage, ports
-from modelbuild.runtimes.coreml.evaluate import Evaluator
+from modelbuild.runtimes.coreml import ports
+from modelbuild.runtimes.coreml.evaluator import mlpackage
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
 from modelbuild.runtimes.coreml.options import NAME, Options, parse
 from modelbuild.runtimes.coreml.ports import Array, Ports
 from modelbuild.tensors import Arrays

@@ -24,12 +24,12 @@ from modelbuild.equivalence.verdict import Verdict
 from modelbuild.errors import CommandError, RecipeError, did_you_mean
 from modelbuild.limits import LIMITS
 from modelbuild.runtimes.base import Run
-from modelbuild.runtimes.coreml import mlpackage
-from modelbuild.runtimes.coreml.arithmetic import Accumulation
-from modelbuild.runtimes.coreml.evaluate import Evaluator
-from modelbuild.runtimes.coreml.mlpackage import Package
-from modelbuild.runtimes.coreml.program import Function, StateType, TensorType
-from modelbuild.runtimes.coreml.widen import holds_half, widened
+from modelbuild.runtimes.coreml.evaluator import mlpackage
+from modelbuild.runtimes.coreml.evaluator.arithmetic import Accumulation
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.mlpackage import Package
+from modelbuild.runtimes.coreml.evaluator.program import Function, StateType, TensorType
+from modelbuild.runtimes.coreml.evaluator.widen import holds_half, widened
 
 Array = NDArray[Any]
 PLATFORM = "package"

@@ -1,0 +1,1 @@
+"""Makes packages: a module of PyTorch in, an .mlpackage out."""

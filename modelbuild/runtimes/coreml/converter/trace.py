@@ -1,0 +1,101 @@
+"""The student on its way into Core ML: by torch.export, or by torch.jit.trace where that has an operation more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from modelbuild import network
+from modelbuild.callables import in_words
+from modelbuild.errors import RecipeError
+from modelbuild.runtimes.coreml.converter.decompose import table
+from modelbuild.runtimes.coreml.options import NAME
+from modelbuild.runtimes.coreml.ports import Array, Input
+
+EXPORT, TRACE = "torch.export", "torch.jit.trace"
+
+
+class Flat(nn.Module):
+    """A module whose outputs are a tuple, in the order of their names: what both frontends take."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(network.named(self.module, self.module(*inputs)).values())
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A program of PyTorch's, how it was had, and value name -> path of the module that computes it.
+
+    `results`: the names that the outputs have in it, in their order, as far as that is known.
+    """
+
+    program: Any
+    frontend: str
+    modules: Mapping[str, str]
+    results: tuple[str, ...] = ()
+
+
+def examples(ports: Sequence[Input], data: Mapping[str, Array]) -> tuple[Tensor, ...]:
+    """Samples to trace with, in shapes that show which axes are open (torch takes a length of 1 for fixed)."""
+    return tuple(_example(port, data[port.name]) for port in ports)
+
+
+def _example(port: Input, array: Array) -> Tensor:
+    if port.enumerated:
+        shape = max(port.enumerated)
+    else:
+        shape = tuple(_length(axis, 2 if n == 0 else array.shape[n]) for n, axis in enumerate(port.axes))
+    picked = array
+    for axis, size in enumerate(shape):
+        picked = np.take(picked, np.arange(size) % picked.shape[axis], axis=axis)
+    return torch.tensor(np.ascontiguousarray(picked))
+
+
+def _length(axis: int | tuple[int, int], wanted: int) -> int:
+    return axis if isinstance(axis, int) else min(max(axis[0], wanted, 2), axis[1])
+
+
+def exported(module: nn.Module, ports: Sequence[Input], example: tuple[Tensor, ...]) -> Traced:
+    """By torch.export. Raises RecipeError when the module cannot be exported."""
+    axes = tuple(tuple(_dimension(port, n) for n in range(len(port.axes))) for port in ports)
+    try:
+        program = torch.export.export(Flat(module).eval(), example, dynamic_shapes=(axes,), strict=False)
+        decomposed = program.run_decompositions({**table()})
+    except Exception as error:
+        raise RecipeError(NAME, f"the module cannot be exported by torch: {in_words(error)}") from error
+    results = tuple(str(each.arg.name) for each in decomposed.graph_signature.output_specs)
+    return Traced(decomposed, EXPORT, _modules(decomposed), results)
+
+
+def _dimension(port: Input, axis: int) -> Any:
+    lengths = {shape[axis] for shape in port.enumerated}
+    is_open = len(lengths) > 1 if lengths else not isinstance(port.axes[axis], int)
+    return torch.export.Dim.AUTO if is_open else torch.export.Dim.STATIC
+
+
+def traced(module: nn.Module, example: tuple[Tensor, ...]) -> Traced:
+    """By torch.jit.trace. Raises RecipeError when the module cannot be traced."""
+    try:
+        with torch.no_grad():
+            program = torch.jit.trace(Flat(module).eval(), example, check_trace=False)
+    except Exception as error:
+        raise RecipeError(NAME, f"the module cannot be traced by torch: {in_words(error)}") from error
+    return Traced(program, TRACE, {})
+
+
+def _modules(program: Any) -> dict[str, str]:
+    found = {}
+    for node in program.graph.nodes:
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        if node.op == "call_function" and stack:
+            found[node.name] = str(stack[-1][0]).removeprefix("module").lstrip(".")
+    return found

@@ -1,0 +1,1 @@
+"""Evaluates ML Programs: files in, values out, one operation after the other."""
