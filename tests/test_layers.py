@@ -23,7 +23,7 @@ LAYERS = """
     wording
     confine strictjson schemas journal witness leases closure versions
     declare modules
-    callables dataset deterministic
+    callables dataset deterministic samples
     network
     runtimes.base
     equivalence

@@ -8,12 +8,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from modelbuild import samples
 from modelbuild.errors import ManifestError, RecipeError, did_you_mean
 from modelbuild.runtimes.base import Run, Runtime, Target, Way
+from modelbuild.samples import Wanted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,27 +203,17 @@ def _outputs(session: Any, inputs: Arrays, options: Options) -> Arrays:
     import numpy as np
 
     ports = _ports(session.get_inputs())
-    samples = _check(ports, inputs)
+    count = samples.counted(NAME, [_wanted(port) for port in ports], inputs)
     size, fixed = _batch(ports, options)
     names = [port.name for port in session.get_outputs()]
     parts: list[list[NDArray[np.generic]]] = [[] for _ in names]
-    for feed, count in _feeds(inputs, samples, size, fixed):
-        for name, part, value in zip(names, parts, _call(session, names, feed), strict=True):
-            part.append(_cut(name, value, count, len(next(iter(feed.values())))))
+    for start in range(0, count, size):
+        kept = min(size, count - start)
+        fed = size if fixed else kept
+        found = _call(session, names, samples.batch(inputs, start, fed))
+        for name, part, value in zip(names, parts, found, strict=True):
+            part.append(samples.rows_of(NAME, name, value, fed)[:kept])
     return {name: np.concatenate(part) for name, part in zip(names, parts, strict=True)}
-
-
-def _feeds(inputs: Arrays, samples: int, size: int, fixed: bool) -> Iterator[tuple[Arrays, int]]:
-    """Batches, each with the number of its samples that count.
-
-    Where the model fixes the batch, the last one is filled up with its last sample, as an app would have to.
-    """
-    import numpy as np
-
-    for start in range(0, samples, size):
-        count = min(size, samples - start)
-        rows = np.minimum(np.arange(start, start + (size if fixed else count)), samples - 1)
-        yield {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}, count
 
 
 def _call(session: Any, names: list[str], feed: Arrays) -> list[Any]:
@@ -231,46 +223,14 @@ def _call(session: Any, names: list[str], feed: Arrays) -> list[Any]:
         raise RecipeError(NAME, f"the model stopped: {_first_line(error)}", "") from error
 
 
-def _cut(name: str, value: Any, count: int, fed: int) -> NDArray[np.generic]:
-    if getattr(value, "ndim", 0) == 0 or len(value) != fed:
-        shape = getattr(value, "shape", ())
-        fact = (
-            f'output "{name}" has shape {tuple(shape)} for {fed} samples: its first axis is not the samples'
+def _wanted(port: Port) -> Wanted:
+    def fits(shape: tuple[int, ...]) -> bool:
+        same = (
+            axis == size or not isinstance(axis, int) for axis, size in zip(port.shape, shape, strict=False)
         )
-        raise RecipeError(NAME, fact, "Export the model so that every output keeps the sample axis first")
-    kept: NDArray[np.generic] = value[:count]
-    return kept
+        return len(shape) == len(port.shape) and all([*same][1:])
 
-
-def _check(ports: list[Port], inputs: Arrays) -> int:
-    """The number of samples, once every input is what the model asks for."""
-    wanted = [port.name for port in ports]
-    for name in inputs:
-        if name not in wanted:
-            raise RecipeError(NAME, f'the model has no input "{name}"', did_you_mean(name, wanted))
-    for port in ports:
-        if port.name not in inputs:
-            fact = f'input "{port.name}" is missing; given: {", ".join(sorted(inputs)) or "nothing"}'
-            raise RecipeError(NAME, fact, "Names are matched exactly")
-        _check_port(port, inputs[port.name])
-    counts = {name: len(array) for name, array in inputs.items()}
-    if len(set(counts.values())) != 1 or 0 in counts.values():
-        fact = f"inputs have these numbers of samples: {counts or 'no input at all'}"
-        raise RecipeError(NAME, fact, "Every input needs the same number, one or more")
-    return next(iter(counts.values()))
-
-
-def _check_port(port: Port, array: NDArray[np.generic]) -> None:
-    if str(array.dtype) != port.dtype:
-        fact = f'input "{port.name}" is {array.dtype}, the model takes {port.dtype}'
-        raise RecipeError(NAME, fact, "Have the data loader give that dtype; nothing is cast silently")
-    wanted = port.shape[1:]
-    fits = [
-        not isinstance(axis, int) or axis == size for axis, size in zip(wanted, array.shape[1:], strict=False)
-    ]
-    if array.ndim != len(port.shape) or array.ndim == 0 or not all(fits):
-        fact = f'input "{port.name}" has shape {array.shape}, the model takes {port.shape}'
-        raise RecipeError(NAME, fact, "The first axis is the samples")
+    return Wanted(port.name, port.dtype, port.shape, fits)
 
 
 def _placement(session: Any) -> dict[str, str]:

@@ -11,6 +11,7 @@ import coremltools
 import numpy as np
 import torch
 
+from modelbuild import samples
 from modelbuild.errors import RecipeError
 from modelbuild.runtimes.base import Run
 from modelbuild.runtimes.coreml import ports
@@ -71,7 +72,8 @@ def _outputs(call: Call, about: Ports, inputs: Arrays, options: Options) -> Arra
         for feed, count in _feeds(about, inputs, options):
             fed, given = len(next(iter(feed.values()))), call(_into(about, feed))
             for port in about.outputs:
-                parts[port.name].append(_rows(port.name, ports.out_of(port, _one(given, port)), fed)[:count])
+                value = ports.out_of(port, _one(given, port))
+                parts[port.name].append(samples.rows_of(NAME, port.name, value, fed)[:count])
     finally:
         torch.set_num_threads(threads)
     return {name: np.concatenate(part) for name, part in parts.items()}
@@ -88,16 +90,9 @@ def _into(about: Ports, feed: Mapping[str, Array]) -> dict[str, Array]:
     return {port.core_name: ports.into(port, feed[port.name]) for port in about.inputs}
 
 
-def _rows(name: str, value: Array, fed: int) -> Array:
-    if value.ndim == 0 or len(value) != fed:
-        fact = f'output "{name}" has shape {value.shape} for {fed} samples: its first axis is not the samples'
-        raise RecipeError(NAME, fact, "Have the module keep the sample axis first in every output")
-    return value
-
-
-def _feeds(about: Ports, inputs: Arrays, options: Options) -> Iterator[tuple[dict[str, Array], int]]:
+def _feeds(about: Ports, inputs: Arrays, options: Options) -> Iterator[tuple[Arrays, int]]:
     """Calls, each with the number of its samples that count: one too short is filled up with its last sample."""
-    count = ports.samples(about, inputs)
+    count = samples.counted(NAME, [ports.wanted(port) for port in about.inputs], inputs)
     sizes = ports.batch_sizes(about.inputs, inputs)
     usual = options.batch or USUAL_BATCH
     if options.batch is not None and options.batch not in sizes:
@@ -107,5 +102,4 @@ def _feeds(about: Ports, inputs: Arrays, options: Options) -> Iterator[tuple[dic
     for start in range(0, count, size):
         kept = min(size, count - start)
         fed = min(each for each in sizes if each >= kept)
-        rows = np.minimum(np.arange(start, start + fed), count - 1)
-        yield {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}, kept
+        yield samples.batch(inputs, start, fed), kept

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelbuild.errors import RecipeError, did_you_mean
+from modelbuild.errors import RecipeError
 from modelbuild.runtimes.coreml.options import NAME
+from modelbuild.samples import Wanted
 
 Array = NDArray[Any]
 Axis = int | tuple[int, int]  # fixed, or from .. to
@@ -80,34 +81,14 @@ def _shapes(port: Mapping[str, Any]) -> dict[str, Any]:
 # -- samples in, batches out
 
 
-def samples(ports: Ports, inputs: Mapping[str, Array]) -> int:
-    """The number of samples, once every input is what the package takes. Raises RecipeError."""
-    wanted = [port.name for port in ports.inputs]
-    for name in inputs:
-        if name not in wanted:
-            raise RecipeError(NAME, f'the model has no input "{name}"', did_you_mean(name, wanted))
-    for port in ports.inputs:
-        if port.name not in inputs:
-            fact = f'input "{port.name}" is missing; given: {", ".join(sorted(inputs)) or "nothing"}'
-            raise RecipeError(NAME, fact, "Names are matched exactly")
-        _check(port, inputs[port.name])
-    counts = {name: len(array) for name, array in inputs.items()}
-    if len(set(counts.values())) != 1 or 0 in counts.values():
-        fact = f"inputs have these numbers of samples: {counts or 'no input at all'}"
-        raise RecipeError(NAME, fact, "Every input needs the same number, one or more")
-    return next(iter(counts.values()))
-
-
-def _check(port: Input, array: Array) -> None:
-    if str(array.dtype) != port.dtype:
-        fact = f'input "{port.name}" is {array.dtype}, the model takes {port.dtype}'
-        raise RecipeError(NAME, fact, "Have the data loader give that dtype; nothing is cast silently")
-    if array.ndim != len(port.axes) or array.ndim == 0 or not _fits(port, array.shape):
-        fact = f'input "{port.name}" has shape {array.shape}, the model takes {list(port.enumerated or port.axes)}'
-        raise RecipeError(NAME, fact, "The first axis is the samples")
+def wanted(port: Input) -> Wanted:
+    """What `port` takes, whatever the number of samples."""
+    return Wanted(port.name, port.dtype, list(port.enumerated or port.axes), lambda shape: _fits(port, shape))
 
 
 def _fits(port: Input, shape: tuple[int, ...]) -> bool:
+    if len(shape) != len(port.axes):
+        return False
     if port.enumerated:
         return any(each[1:] == shape[1:] for each in port.enumerated)
     spans = ((axis, axis) if isinstance(axis, int) else axis for axis in port.axes[1:])
