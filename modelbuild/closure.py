@@ -133,6 +133,7 @@ class ClosureReader:
         self._digest, self._memo = digest, memo
         self._finder = Finder(root)
         self._direct: dict[str, tuple[set[str], set[str]]] = {}
+        self._known: dict[str, list[str]] = {}
 
     def closure(self, modules: tuple[str, ...]) -> Closure:
         """All project modules reached from `modules`, sorted by name, and the external names they import."""
@@ -152,11 +153,12 @@ class ClosureReader:
 
     def _split(self, name: str, external: set[str]) -> list[str]:
         """Return the modules here that importing `name` runs; add its package to `external` when there is none."""
-        top = name.partition(".")[0]
-        parents = _with_parents(name) if self._finder.knows(top) else []
-        here = [parent for parent in parents if self._finder.find(parent) is not None]
+        here = self._known.get(name)
+        if here is None:  # many modules import the same few names
+            parents = _with_parents(name) if self._finder.knows(name.partition(".")[0]) else []
+            here = self._known[name] = [each for each in parents if self._finder.find(each) is not None]
         if not here and name:
-            external.add(top)
+            external.add(name.partition(".")[0])
         return here
 
     def _reached(self, dotted: str, path: Path) -> tuple[set[str], set[str]]:
