@@ -21,7 +21,6 @@ import sys
 from typing import NoReturn
 
 from modelbuild.job import Job, perform
-from modelbuild.quiet import quietly
 
 PRELOAD = ("numpy", "torch", "onnx", "onnxruntime", "onnxscript", "sklearn", "coremltools")
 HEAD = 8  # bytes before a job's JSON: its length; the descriptors travel with them
@@ -82,7 +81,9 @@ def _exactly(orders: socket.socket, size: int) -> bytes:
 
 def _fork(job: Job, home: int, life: int, homes: dict[int, int], orders: socket.socket) -> None:
     for name in PRELOAD:
-        if name in job.imports:
+        if name in job.imports and name not in sys.modules:
+            from modelbuild.quiet import quietly  # a recipe of the standard library alone needs none of it
+
             with contextlib.suppress(Exception), quietly():  # the job itself will say what is wrong with it
                 importlib.import_module(name)
     pid = os.fork()
