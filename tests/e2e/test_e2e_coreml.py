@@ -165,7 +165,7 @@ def test_a_fault_in_the_package_is_red_and_names_platform_and_output(
     assert {row["output"] for row in red if row["against"] == "reference"} >= outputs
     assert "net:ios" in {row["target"] for row in red}
     closing = result.out[result.out.index("verdicts are red") :]
-    assert "ios 9" in closing
+    assert "ios coremltools 9" in closing
     assert "output scores" in closing
     if fault == "an overflow of float16":
         assert 'Inf in "scores"' in closing

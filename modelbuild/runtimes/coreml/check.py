@@ -41,7 +41,7 @@ def run(artifact: Path, inputs: Arrays, params: Mapping[str, Any]) -> Run:
     evaluator = Evaluator(mlpackage.read(artifact / PACKAGE), sums)
     outputs = _outputs(evaluator, about, inputs, options)
     backend = f"evaluator, {sums} sums" if options.half else "evaluator"
-    return Run(outputs, coremltools.__version__, backend, "interpreted")
+    return Run(outputs, f"coremltools {coremltools.__version__}", backend, "interpreted")
 
 
 def intermediates(artifact: Path, inputs: Arrays, names: tuple[str, ...]) -> Arrays:

@@ -126,7 +126,7 @@ def compared(
     half = {"float16": moved} if done.half and moved is not None else {}
     reference = Reference(theirs, None if done.half else moved, nudged, half)
     backend = f"evaluator, {done.sums} sums" if done.half else "evaluator"
-    run = Run(ours, coremltools.__version__, backend, "interpreted")
+    run = Run(ours, f"coremltools {coremltools.__version__}", backend, "interpreted")
     return runtime_gate(
         done.package.path.name,
         reference,
