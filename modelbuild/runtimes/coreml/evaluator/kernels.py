@@ -169,8 +169,13 @@ def _same(value: Any) -> Any:
 
 def _call(kernel: Kernel, names: list[str], fixed: Mapping[str, Any]) -> Call:
     forms = [FORMS.get(kernel.forms[name]) for name in names]
-    if not any(forms) and names == list(kernel.forms)[: len(names)]:
-        return partial(kernel.function, **fixed) if fixed else kernel.function
+    order = list(kernel.forms)
+    start = order.index(names[0]) if names else 0
+    together = names == order[start : start + len(names)] and all(name in fixed for name in order[:start])
+    if together and not any(forms):  # the values go straight to the function, by place
+        first = [fixed[name] for name in order[:start]]
+        rest = {name: value for name, value in fixed.items() if name not in order[:start]}
+        return partial(kernel.function, *first, **rest) if fixed else kernel.function
 
     def call(*values: Any) -> Any:
         arguments = {n: form(v) if form else v for n, form, v in zip(names, forms, values, strict=True)}
