@@ -121,3 +121,7 @@ def test_a_reference_of_too_few_samples() -> None:
     (fault,) = reference_faults(Side("the reference", {"logits": LOGITS}), 5)
     assert fault.words == 'the reference has fewer samples in "logits": 4 where 5 are due'
     assert reference_faults(Side("the reference", {"logits": LOGITS}), 4) == ()
+
+
+def test_without_an_evaluation_set_a_reference_is_as_long_as_it_is() -> None:
+    assert reference_faults(Side("the reference", {"logits": LOGITS, "other": LOGITS[:2]}), None) == ()

@@ -179,6 +179,10 @@ def test_an_optional_platform_that_cannot_run_is_listed_as_not_evidenced() -> No
 def test_a_run_without_evidence_is_no_run() -> None:
     verdicts = gate({"ios": run(evidence="none"), "android": run()})
     assert [v.platform for v in red(verdicts)] == ["ios"]
+    assert {(v.platform, v.against) for v in verdicts} == {("ios", "reference"), ("android", "reference")}
+    assert [v.metric for v in verdicts if v.platform == "ios"] == ["evidence"]
+    alone = gate({"ios": run(evidence="none")})
+    assert "nothing was checked: no platform was run" in {v.detail for v in red(alone)}
 
 
 @pytest.mark.parametrize("required", [True, False])
@@ -354,3 +358,46 @@ def test_one_run_with_the_evidence_asked_for_is_enough() -> None:
 
 def test_evidence_better_than_asked_for_is_enough() -> None:
     assert passed(gate({"a": run()}, platforms={"a": Platform(evidence="interpreted")}))
+
+
+def test_a_platform_is_required_and_must_be_interpreted_at_least_unless_told() -> None:
+    assert passed(gate({"a": run(evidence="interpreted")}))
+    (verdict,) = red(gate({"a": run(evidence="none"), "b": run()}))
+    assert (verdict.platform, verdict.metric) == ("a", "evidence")
+    assert verdict.detail.startswith("not evidenced: it was not run")
+
+
+def test_too_little_evidence_is_shown_as_what_there_is() -> None:
+    asked = {"a": Platform(evidence="executed"), "b": Platform(required=False, evidence="executed")}
+    runs = {name: run(evidence="interpreted") for name in asked}
+    found = {v.platform: v for v in gate(runs, platforms=asked) if v.metric == "evidence"}
+    assert {v.evidence for v in found.values()} == {"interpreted"}
+    assert [v.target for v in found.values()] == ["m:a", "m:b"]
+    assert '"required": false' in found["a"].detail
+    assert '"required": false' not in found["b"].detail
+
+
+@pytest.mark.parametrize("other", ["ab", "ab.a", "b.a"])
+def test_the_run_of_one_platform_is_no_evidence_for_another(other: str) -> None:
+    platforms = {"a": Platform(), other.partition(".")[0]: Platform()}
+    (verdict,) = red(gate({other: run()}, platforms=platforms))
+    assert (verdict.platform, verdict.metric, verdict.evidence) == ("a", "evidence", "none")
+
+
+def test_a_way_of_running_may_have_dots_in_its_name() -> None:
+    assert passed(gate({"a.b.c": run()}, platforms={"a": Platform()}))
+
+
+def test_ways_of_one_platform_share_its_demand() -> None:
+    own = {"a": Platform(demand=RuntimeDemand({"max_abs": 1e-2}, place="platforms/a"))}
+    off = run(changed("boxes", lambda array: array + np.float32(1e-3)))
+    assert passed(gate({"a.way": off}, platforms=own))
+
+
+def test_without_an_evaluation_set_the_reference_is_all_there_is() -> None:
+    demand = RuntimeDemand(None, N)
+    verdicts = gate({"a": run()}, demand, evaluation=Evaluation(None))
+    assert passed(verdicts)
+    assert not any(v.metric.startswith("accuracy") for v in verdicts)
+    short = {name: array[:-1] for name, array in TRUTH.items()}
+    assert {v.metric for v in red(gate({"a": run(short)}, evaluation=Evaluation(None)))} == {"samples"}

@@ -27,3 +27,22 @@ def test_what_was_found_is_a_warning_by_kind_with_module_operation_and_value() -
     assert found.ok
     assert "overflow in the model matmul 1.23e+05" in found.detail
     assert "subnormal in block.0 mul 1e-06, block.1 mul 1e-06, block.2 mul 1e-06 and 2 more" in found.detail
+
+
+def test_a_warning_demands_nothing_of_anybody() -> None:
+    for found in (
+        preflight.warning("m", record()),
+        preflight.warning("m", record(("overflow", "a", "mul", 1e5))),
+    ):
+        assert (found.metric, found.platform, found.against) == ("range", "", "float16's range")
+        assert (found.ok, found.limit, found.evidence, found.output) == (True, None, "executed", "")
+
+
+def test_three_of_a_kind_are_named_and_none_is_left_over() -> None:
+    found = preflight.warning("m", record(*[("sentinel", f"b{n}", "add", 1e31) for n in range(3)]))
+    assert found.detail == "pre-flight for float16: sentinel in b0 add 1e+31, b1 add 1e+31, b2 add 1e+31"
+
+
+def test_each_kind_names_its_own() -> None:
+    found = preflight.warning("m", record(("overflow", "a", "mul", 1e5), ("subnormal", "b", "add", 1e-6)))
+    assert found.detail == "pre-flight for float16: overflow in a mul 1e+05; subnormal in b add 1e-06"

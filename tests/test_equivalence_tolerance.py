@@ -188,3 +188,37 @@ def test_an_arithmetic_of_another_shape_is_refused() -> None:
     broken = Reference(known.outputs, known.wide, known.nudged, {"float16": {"y": Y[:1]}})
     with pytest.raises(RecipeError, match='noise floor "float16"'):
         tolerance("y", broken, AUTO, "float16")
+
+
+def test_the_factors_are_those_that_were_measured() -> None:
+    assert tolerance("y", reference(1e-3, 0), AUTO).limits["max_abs"] == pytest.approx(8e-3)
+    assert tolerance("y", rounded(0.25), AUTO, "float16").limits["max_abs"] == 0.5
+    assert tolerance("y", reference(0, 0), AUTO).limits["max_abs"] == 4 * 2.0**-21
+
+
+def test_ties_are_told_by_what_float16_does_where_no_limit_on_max_abs_is_set() -> None:
+    found = tolerance("y", rounded(0.25), RuntimeDemand({"cosine": 0.99}), "float16")
+    assert found.margin == ROUNDING * 0.25
+
+
+def test_an_arithmetic_of_which_nothing_is_known_is_allowed_nothing() -> None:
+    assert tolerance("y", rounded(0.25), AUTO, "float16-sums") == tolerance("y", rounded(0.25), AUTO)
+
+
+def test_an_arithmetic_without_the_output_is_refused() -> None:
+    known = reference(1e-3, 2**-12)
+    broken = Reference(known.outputs, known.wide, known.nudged, {"float16": {}})
+    with pytest.raises(RecipeError, match='no "y" of the same shape for the noise floor "float16"'):
+        tolerance("y", broken, AUTO, "float16")
+
+
+@pytest.mark.parametrize(
+    ("place", "source"),
+    [("gates/runtime", "from the manifest"), ("--tolerance", "from the command line")],
+)
+def test_explicit_limits_say_where_they_come_from(place: str, source: str) -> None:
+    assert tolerance("y", reference(1e-3, 0), RuntimeDemand({"max_abs": 0.01}, place=place)).source == source
+
+
+def test_without_a_count_of_samples_no_number_of_flips_is_refused() -> None:
+    refuse_flips(RuntimeDemand(None, 5), None)

@@ -6,6 +6,7 @@ from modelbuild import graph, manifest
 from modelbuild.errors import ManifestError
 from modelbuild.graph import plan
 from modelbuild.modules import locate
+from modelbuild.runtimes import base
 
 BASE = {
     "model": "tiny",
@@ -213,3 +214,64 @@ def test_a_given_onnx_file_has_no_module_to_make_a_platform_from(planned):
         planned(onnx)
     assert caught.value.place == "manifests/tiny.json#/platforms/ios"
     assert "starts from an ONNX file" in caught.value.fact
+
+
+def test_what_float16_does_is_told_from_the_module_that_ships_and_its_weights(planned):
+    targets = planned(without(platforms=HALF)).targets
+    inputs = {"student": "tiny:student", "evaluation": "tiny:data.evaluation"}
+    net = {"module": "small:Net", "args": {"width": 2}}
+    for name, more in {
+        "preflight": {},
+        "reference.float16": {"rounds": "float16"},
+        "reference.float16-sums": {"rounds": "float16-sums"},
+    }.items():
+        target = targets[f"tiny:{name}"]
+        assert (target.inputs, target.params, target.modules) == (inputs, {**net, **more}, ("small",))
+
+
+class Half:
+    """A runtime that computes in float16 what it makes from the ONNX file."""
+
+    def available(self):
+        return None
+
+    def needs(self, options):
+        return ("onnx",)
+
+    def runs(self, options):
+        return {"": base.Way(rounds="float16")}
+
+    def modules(self):
+        return ()
+
+    toolchain = modules
+
+
+def test_without_a_module_nothing_is_known_of_its_arithmetic(planned, monkeypatch):
+    monkeypatch.setattr(graph.base, "find", lambda name: Half())
+    found = planned(without("teacher", "student", source={"onnx": "m.onnx"}, gates={}))
+    verdict = found.targets["tiny:verdict.runtime"]
+    assert verdict.params["rounds"] == {}
+    assert not [role for role in verdict.inputs if role.startswith(("rounded.", "preflight"))]
+    assert set(found.targets["tiny:android"].params) == {"runtime", "options"}
+    assert planned(BASE).targets["tiny:verdict.runtime"].params["rounds"] == {"android": "float16"}
+
+
+def test_what_a_platform_demands_is_judged(planned):
+    asked = {
+        "required": False,
+        "evidence": "executed",
+        "tolerance": {"max_abs": 0.5},
+        "budgets": {"bytes": 9},
+    }
+    found = planned(without(platforms={"android": {"runtime": "onnxruntime", **asked}}))
+    judged = found.targets["tiny:verdict.runtime"].params["platforms"]["android"]
+    assert judged == {"runtime": "onnxruntime", "unavailable": None, **asked}
+
+
+def test_a_runtime_that_is_not_here_is_run_in_no_way(planned, monkeypatch):
+    monkeypatch.setattr(Half, "available", lambda self: "needs a GPU")
+    monkeypatch.setattr(graph.base, "find", lambda name: Half())
+    found = planned(BASE)
+    assert not {"preflight", "reference.float16"} & set(names(found))
+    assert found.targets["tiny:verdict.runtime"].params["rounds"] == {}

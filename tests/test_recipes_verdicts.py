@@ -182,6 +182,9 @@ def test_an_unavailable_platform(project: Project) -> None:
     optional = project.gate({"a": run}, platforms={"a": PLATFORMS["a"], "c": {**away, "required": False}})
     assert optional["ok"] is True
     assert [v["evidence"] for v in optional["verdicts"] if v["platform"] == "c"] == ["none"]
+    assert [v["detail"] for v in optional["verdicts"] if v["platform"] == "c"] == [
+        "not evidenced: needs macOS"
+    ]
     nothing = project.gate({}, platforms={"c": {**away, "required": False}})
     assert nothing["ok"] is False
     assert "nothing was checked" in nothing["verdicts"][-1]["detail"]
@@ -206,6 +209,71 @@ def test_without_an_fp64_form_the_nudge_alone_is_the_floor(project: Project) -> 
     found = read(project.folder("verdict") / "verdicts.json")
     assert all(v.ok for v in found)
     assert not any("fp64" in v.detail for v in found)
+
+
+def off(project: Project, by: float) -> Path:
+    """The run of a platform whose logits are off by `by`."""
+    return project.run("a", weight(dense(), "b2", lambda b: b + np.float32(by)))
+
+
+def judged(project: Project, runs: dict[str, Path], more: dict[str, Path], **params: Any) -> Any:
+    """The verdicts on `runs` of platform a, with further inputs and params."""
+    inputs = {"reference": project.reference(), "evaluation": project.evaluation(), **more}
+    inputs.update({f"run.{name}": path for name, path in runs.items()})
+    platforms = {"a": {**PLATFORMS["a"], **params.pop("platform", {})}}
+    given = {"gate": GATE, "model": "m", "platforms": platforms, **params}
+    verdicts.runtime(inputs, given, project.folder("verdict"))
+    return read(project.folder("verdict") / "verdicts.json")
+
+
+def rounded(project: Project, by: float) -> Path:
+    folder = project.folder("reference.float16")
+    moved = {name: array + np.float32(by) for name, array in dense_answer(dense_inputs()).items()}
+    tensors.save(folder / "outputs.safetensors", moved)
+    return folder
+
+
+def test_a_way_of_running_is_held_to_the_arithmetic_that_it_computes_in(project: Project) -> None:
+    run, more = off(project, 1e-3), {"rounded.float16": rounded(project, 1e-3)}
+    for name in ("a", "a.sums"):
+        assert all(v.ok for v in judged(project, {name: run}, more, rounds={name: "float16"}))
+        assert not all(v.ok for v in judged(project, {name: run}, more))
+        assert not all(v.ok for v in judged(project, {name: run}, more, rounds={name: "float16-sums"}))
+
+
+def test_a_way_of_no_platform_is_refused(project: Project) -> None:
+    with pytest.raises(RecipeError, match=r"a run of b\.way, which is no platform"):
+        judged(project, {"b.way": off(project, 0)}, {})
+
+
+@pytest.mark.parametrize(("found", "measured"), [([], 3.5), (["overflow"], None)])
+def test_what_the_preflight_found_stands_among_the_verdicts(
+    project: Project, found: list[str], measured: float | None
+) -> None:
+    findings = [
+        {"kind": kind, "module": "a", "operation": "mul", "value": 1e5, "share": 1.0} for kind in found
+    ]
+    record = {"tensors": 4, "largest": 3.5, "findings": findings}
+    (project.folder("preflight") / "preflight.json").write_text(json.dumps(record))
+    rows = judged(project, {"a": off(project, 0)}, {"preflight": project.folder("preflight")})
+    (row,) = [row for row in rows if row.metric == "range"]
+    assert (row.target, row.measured, row.ok) == ("m:preflight", measured, True)
+    assert not [row for row in judged(project, {"a": off(project, 0)}, {}) if row.metric == "range"]
+
+
+def test_what_a_platform_demands_reaches_the_gate(project: Project) -> None:
+    run = off(project, 0)
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "evidence": "interpreted"}))
+    for evidence, required, ok in (
+        ("interpreted", True, True),
+        ("executed", True, False),
+        ("executed", False, True),
+    ):
+        platform = {"evidence": evidence, "required": required}
+        assert all(v.ok for v in judged(project, {"a": run}, {}, platform=platform)) is ok
+    rows = judged(project, {"a": run}, {}, platform={"budgets": {"bytes": 1}})
+    assert {row.metric for row in rows if not row.ok} == {"bytes"}
 
 
 def test_a_run_of_no_platform_is_refused(project: Project) -> None:

@@ -1,10 +1,13 @@
 """The last lines of a run: what is red, where the report lies, what to type next."""
 
+import dataclasses
 import shlex
+from typing import Any
 
 import pytest
 from test_report import PAYLOADS, every_field, failing, green, platform, target, verdict
 
+from modelbuild.equivalence.verdict import Verdict
 from modelbuild.report import closing_lines, findings, margins
 from modelbuild.report.record import Report
 
@@ -167,3 +170,46 @@ def test_verdicts_stand_worst_first() -> None:
     assert [row.output for row in findings.red(report)] == ["shape", "nan", "far over", "over"]
     assert [row.output for row in findings.held(report)] == ["tight", "well", "cosine", "exact", "identical"]
     assert [gate.red for gate in findings.gates(report)] == [4]
+
+
+def ranged(**changes: Any) -> Verdict:
+    """What the pre-flight for float16 says."""
+    row = verdict(target="m:preflight", platform="", version="", backend="", output="", metric="range")
+    warned = {
+        "against": "float16's range",
+        "measured": None,
+        "limit": None,
+        "detail": "overflow in a mul 1e+05",
+    }
+    return dataclasses.replace(row, **{**warned, **changes})
+
+
+def test_what_nothing_is_demanded_of_is_warned_of_in_green_and_in_red() -> None:
+    warned = Report("m", True, 1.0, (), (verdict(), ranged()), (platform(),))
+    first, *rest = closing_lines(warned)
+    assert first == "m: 1 verdict holds, 1 platform executed, report: .cache/out/m/report.html"
+    assert rest == ["  warning: overflow in a mul 1e+05"]
+    assert findings.outcome(warned) == "pass"
+    bad = Report("m", False, 1.0, (), (verdict(ok=False, measured=1.0), ranged()), (platform(),))
+    assert closing_lines(bad)[1] == "  warning: overflow in a mul 1e+05"
+    assert closing_lines(bad)[2].startswith("  android")
+
+
+def test_figures_that_say_that_all_is_well_are_no_warnings() -> None:
+    quiet = (ranged(measured=7.5), verdict(metric="sqnr_db", measured=None, limit=None))
+    report = Report("m", True, 1.0, (), (verdict(), *quiet), ())
+    assert findings.warnings(report) == []
+    assert len(closing_lines(report)) == 1
+
+
+def test_a_red_verdict_is_told_as_red_and_not_as_a_warning() -> None:
+    report = Report("m", False, 1.0, (), (ranged(ok=False),), ())
+    assert findings.warnings(report) == []
+    assert findings.red(report) == [ranged(ok=False)]
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_a_warning_reaches_the_terminal_as_one_plain_line(payload: str) -> None:
+    (_, line) = closing_lines(Report("m", True, 1.0, (), (verdict(), ranged(detail=f"x{payload}")), ()))
+    assert line.startswith("  warning: ")
+    assert line.isprintable() and len(line.splitlines()) == 1

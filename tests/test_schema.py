@@ -260,3 +260,30 @@ def test_an_editor_finds_the_schema_and_agrees(path):
     validator = Draft202012Validator({"$ref": schema_file.name}, registry=resolver)
     assert list(validator.iter_errors(document)) == []
     assert list(validator.iter_errors({**document, "nonsense": 1}))
+
+
+STEPS = {
+    "properties": {
+        "steps": {
+            "default": [{"kind": "a"}],
+            "items": {"properties": {"bits": {"default": 4}, "names": {"default": []}}},
+        }
+    }
+}
+
+
+def test_defaults_are_filled_into_the_members_of_a_list():
+    before = copy.deepcopy(STEPS)
+    given = {"steps": [{"bits": 2}, {}, 7]}
+    assert schemas.filled(STEPS, given) == {"steps": [{"bits": 2, "names": []}, {"bits": 4, "names": []}, 7]}
+    assert given == {"steps": [{"bits": 2}, {}, 7]}
+    made = schemas.filled(STEPS, {})
+    assert made == {"steps": [{"kind": "a", "bits": 4, "names": []}]}
+    made["steps"][0]["names"].append("x")
+    made["steps"].append("y")
+    assert before == STEPS
+    assert schemas.filled(STEPS, {}) == {"steps": [{"kind": "a", "bits": 4, "names": []}]}
+
+
+def test_a_list_whose_members_the_schema_says_nothing_of_stays_as_it_is():
+    assert schemas.filled({}, [{"a": 1}, [2]]) == [{"a": 1}, [2]]

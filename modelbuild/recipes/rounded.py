@@ -95,7 +95,6 @@ def _parts() -> Mapping[Any, Callable[..., Any]]:
         aten.native_group_norm,
         aten._softmax,
         aten._log_softmax,
-        aten.var_mean,
     ]
     found: Mapping[Any, Callable[..., Any]] = torch._decomp.get_decompositions(compound)
     return found
@@ -177,7 +176,19 @@ def _mean(x: Tensor, dim: Ints | None = None, keepdim: bool = False, *, dtype: A
     return _sum(x, axes, keepdim, dtype=dtype) / math.prod(x.shape[axis] for axis in axes)
 
 
-STEPWISE: Mapping[str, Callable[..., Tensor]] = {
+def _var_mean(
+    x: Tensor, dim: Ints | None = None, unbiased: bool = True, keepdim: bool = False,
+    *, correction: float | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    axes = [axis % x.ndim for axis in dim] if dim else list(range(x.ndim))
+    mean = half(_mean(x, axes, True))
+    apart = half(x - mean)
+    count = math.prod(x.shape[axis] for axis in axes) - (unbiased if correction is None else correction)
+    both = _sum(half(apart * apart), axes, True) / count, mean
+    return both if keepdim else (both[0].squeeze(axes), both[1].squeeze(axes))
+
+
+STEPWISE: Mapping[str, Callable[..., Any]] = {
     "aten::mm": _product,
     "aten::bmm": _product,
     "aten::addmm": _biased,
@@ -185,4 +196,5 @@ STEPWISE: Mapping[str, Callable[..., Tensor]] = {
     "aten::convolution": _convolution,
     "aten::sum": _sum,
     "aten::mean": _mean,
+    "aten::var_mean": _var_mean,
 }

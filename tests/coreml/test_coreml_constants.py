@@ -165,7 +165,9 @@ def test_numbers_of_less_than_a_byte_follow_without_gaps(dtype, data, values) ->
 
 def test_brain_floats_are_the_upper_halves_of_floats() -> None:
     upper = np.array([1.5, -2, np.inf], "<f4").view("<u4") >> 16
-    same(read(value("bfloat16", (3,), bytes=upper.astype("<u2").tobytes())), [1.5, -2, np.inf], torch.bfloat16)
+    same(
+        read(value("bfloat16", (3,), bytes=upper.astype("<u2").tobytes())), [1.5, -2, np.inf], torch.bfloat16
+    )
 
 
 def test_values_take_the_shape_that_is_stated() -> None:

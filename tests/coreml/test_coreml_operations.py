@@ -27,7 +27,9 @@ RUNS = [
 
 
 @pytest.mark.parametrize(("case", "target", "dtype"), RUNS, ids=lambda each: str(each))
-def test_an_operation_is_computed_as_an_independent_computation_does(case: Case, target: str, dtype: str) -> None:
+def test_an_operation_is_computed_as_an_independent_computation_does(
+    case: Case, target: str, dtype: str
+) -> None:
     inputs = cast(case, dtype)
     f = {"float16": "float16"}.get(dtype, "float32")
 
@@ -51,7 +53,9 @@ def some_of_each(cases: list[Case], count: int = 3) -> list[Case]:
     """The first cases of each operation that computes in floats; `cast` names its result's dtype itself."""
     floats = [c for c in cases if "float32" in c.dtypes and c.op != "cast"]
     floats = [c for c in floats if any(array.dtype.kind == "f" for array in c.inputs.values())]
-    return [c for op in dict.fromkeys(c.op for c in floats) for c in [c for c in floats if c.op == op][:count]]
+    return [
+        c for op in dict.fromkeys(c.op for c in floats) for c in [c for c in floats if c.op == op][:count]
+    ]
 
 
 @pytest.mark.parametrize("case", some_of_each(CASES), ids=str)

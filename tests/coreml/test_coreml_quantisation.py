@@ -31,7 +31,9 @@ def test_a_ratio_of_halves_is_rounded_twice_only_where_every_step_is() -> None:
 def test_a_ratio_of_floats_is_not_narrowed() -> None:
     x = torch.tensor([0.500001, 0.499999, 1.4999])
     assert quantize(x, torch.tensor(1.0), "int8", Arithmetic("float32")).tolist() == [1, 0, 1]
-    assert dequantize(torch.tensor([3], dtype=torch.int8), torch.tensor(0.1)).tolist() == [torch.tensor(0.3).item()]
+    assert dequantize(torch.tensor([3], dtype=torch.int8), torch.tensor(0.1)).tolist() == [
+        torch.tensor(0.3).item()
+    ]
 
 
 @pytest.mark.parametrize(

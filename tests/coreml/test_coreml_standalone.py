@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from modelbuild.errors import CommandError, RecipeError
 from modelbuild.runtimes.coreml import standalone
 from modelbuild.runtimes.coreml.converter.write import write
 from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.program import TensorType
 from modelbuild.runtimes.coreml.evaluator.widen import holds_half, widened
 
 Array = np.ndarray[Any, Any]
@@ -145,6 +147,161 @@ def test_a_widened_program_is_the_same_in_float64(packages: dict[str, Path]) -> 
     expected = np.maximum(X.astype(np.float64) @ WEIGHT.astype(np.float16).astype(np.float64).T, 0)
     assert wide["score"].dtype == np.float64
     np.testing.assert_allclose(wide["score"], expected, rtol=1e-14)
+
+
+def test_the_backend_and_both_sources_of_noise_are_told(packages: dict[str, Path]) -> None:
+    single, half = (judge(packages[name], truth())["score", "max_abs"] for name in ("float32", "float16"))
+    assert (single.backend, half.backend) == ("evaluator", "evaluator, float32 sums")
+    assert "fp64" in single.detail and "fp64" not in half.detail
+    assert float(single.detail.partition("inputs moved 1 ulp ")[2].partition(")")[0]) > 0
+
+
+def test_what_is_computed_again_is_computed_alike(
+    packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    class Told(Evaluator):
+        def __init__(self, package: Any, accumulation: Any, watch: Any = (), function: str = "") -> None:
+            asked.append((accumulation, function))
+            super().__init__(package, accumulation, watch, function)
+
+    monkeypatch.setattr(standalone, "Evaluator", Told)
+    done = standalone.evaluated(packages["float16"], inputs(), "float16", function="main")
+    rows = standalone.compared(done, truth(), {}, RuntimeDemand(None, place="--tolerance"))
+    assert asked == [("float16", "main")] * 3
+    assert rows[0].backend == "evaluator, float16 sums"
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_without_a_second_computation_only_units_in_the_last_place_are_allowed(
+    precision: str, packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RecipeError("x", "no kernel for that in float64", "")
+
+    done = standalone.evaluated(packages[precision], inputs(), "float32")
+    monkeypatch.setattr(standalone, "Evaluator", fails)
+    rows = standalone.compared(done, done.outputs, {}, RuntimeDemand(None, place="--tolerance"))
+    (row,) = [row for row in rows if (row.output, row.metric) == ("score", "max_abs")]
+    assert "float16 arithmetic" not in row.detail and "fp64" not in row.detail
+    assert row.limit == pytest.approx(4 * np.spacing(np.abs(done.outputs["score"]).max()))
+
+
+def test_texts_are_not_compared(packages: dict[str, Path]) -> None:
+    done = standalone.evaluated(packages["float32"], inputs(), "float32")
+    labelled = dataclasses.replace(done, outputs={**done.outputs, "label": np.asarray("cat")})
+    demand = RuntimeDemand(None, place="--tolerance")
+    assert all(row.ok for row in standalone.compared(labelled, truth(), {}, demand))
+
+
+def test_theirs_may_be_wider_where_no_value_changes(packages: dict[str, Path]) -> None:
+    exact = standalone.evaluated(packages["float32"], inputs(), "float32").outputs["score"].astype(np.float64)
+    wide = {"score": exact, "next": np.arange(1, 10)}
+    assert all(row.ok for row in judge(packages["float32"], wide).values())
+    assert not judge(packages["float32"], {**wide, "score": exact + 1e-12})["score", "dtype"].ok
+
+
+@pytest.mark.parametrize(
+    ("array", "dtype", "fits"),
+    [
+        (np.array([-5, 2**31 - 1]), "int32", True),
+        (np.array([-5, 2**31]), "int32", False),
+        (np.array([-5, 2**15 - 1]), "int16", True),
+        (np.array([2**15]), "int16", False),
+        (np.array([2**16 - 1]), "uint16", True),
+        (np.array([-1]), "uint16", False),
+        (np.array([0.5, np.nan, np.inf]), "float32", True),
+        (np.array([0.1]), "float32", False),
+        (np.array([1e300]), "float32", False),
+        (np.array([0.5], np.float32), "float16", False),
+        (np.array([1, 2]), "float32", False),
+        (np.array([1.0, 2.0]), "int32", False),
+    ],
+)
+def test_numbers_are_narrowed_only_where_all_of_them_fit(array: Array, dtype: str, fits: bool) -> None:
+    found = standalone._as_stated(array, TensorType(dtype, array.shape))
+    assert found.dtype == (dtype if fits else array.dtype)
+    np.testing.assert_array_equal(found, array)
+    assert standalone._as_stated(array, None) is array
+
+
+def test_the_scores_of_a_classifier_come_in_the_order_of_its_classes() -> None:
+    found = standalone._arrays({"scores": {"dog": 0.25, "cat": 0.75}, "label": "cat"})
+    assert found["scores"].tolist() == [0.25, 0.75]
+    assert found["label"].shape == () and found["label"] == "cat"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no archive", b"PK\x03\x04 and no more", b"\x93NUMPY\x01\x00 and no more"]
+)
+def test_what_holds_no_arrays_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(CommandError, match="cannot be read as named arrays"):
+        standalone.arrays(tmp_path / "x.npz")
+
+
+def test_a_file_that_claims_more_than_memory_holds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    np.savez(tmp_path / "x.npz", x=X)
+    monkeypatch.setattr(np, "load", read)
+    with pytest.raises(CommandError, match="cannot be read as named arrays"):
+        standalone.arrays(tmp_path / "x.npz")
+
+
+def test_a_damaged_file_of_arrays_is_refused_or_read(tmp_path: Path) -> None:
+    """Every byte in turn, as far as each names an array still."""
+    np.savez_compressed(tmp_path / "whole.npz", x=np.arange(40, dtype=np.float32))
+    whole, refused = (tmp_path / "whole.npz").read_bytes(), 0
+    for number in range(len(whole)):
+        spoilt = bytearray(whole)
+        spoilt[number] ^= 0xFF
+        (tmp_path / "x.npz").write_bytes(spoilt)
+        try:
+            standalone.arrays(tmp_path / "x.npz")
+        except CommandError:
+            refused += 1
+    assert refused > len(whole) / 2
+
+
+def test_one_array_without_a_name_a_folder_and_nothing_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    np.savez(tmp_path / "p.npz", x=np.array([{}], dtype=object))
+    for name in ("x.npy", "p.npz", "", "missing.npz"):
+        with pytest.raises(CommandError, match="cannot be read as named arrays"):
+            standalone.arrays(tmp_path / name)
+
+
+def test_a_file_of_arrays_that_is_too_large_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "x.npz", x=X)
+    size = (tmp_path / "x.npz").stat().st_size
+    monkeypatch.setattr(standalone, "LIMITS", standalone.LIMITS._replace(arrays_bytes=size))
+    assert standalone.arrays(tmp_path / "x.npz").keys() == {"x"}
+    monkeypatch.setattr(standalone, "LIMITS", standalone.LIMITS._replace(arrays_bytes=size - 1))
+    with pytest.raises(CommandError, match=f"has more than {size - 1} bytes"):
+        standalone.arrays(tmp_path / "x.npz")
+
+
+def test_what_the_disk_refuses_is_said(tmp_path: Path, packages: dict[str, Path]) -> None:
+    done = standalone.evaluated(packages["float32"], inputs(), "float32", ["hidden"])
+    for place in (tmp_path, tmp_path / "none" / "y.npz"):
+        with pytest.raises(CommandError, match="cannot be written"):
+            standalone.write(place, done)
+    standalone.write(tmp_path / "y.npz", done)
+    assert standalone.arrays(tmp_path / "y.npz").keys() == {"hidden", "score", "next"}
+
+
+def test_objects_are_not_written_as_pickles(tmp_path: Path, packages: dict[str, Path]) -> None:
+    done = standalone.evaluated(packages["float32"], inputs(), "float32")
+    broken = dataclasses.replace(done, outputs={"x": np.array([{}], dtype=object)})
+    with pytest.raises(ValueError, match="allow_pickle"):
+        standalone.write(tmp_path / "y.npz", broken)
 
 
 # -- the command

@@ -8,6 +8,7 @@ float16, ROUNDING times the difference to the same program in float64 (see `equi
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,17 @@ from modelbuild.runtimes.coreml.evaluator.widen import holds_half, widened
 Array = NDArray[Any]
 PLATFORM = "package"
 NARROWER = {("int64", "int32"), ("int64", "int16"), ("int64", "uint16"), ("float64", "float32")}
+# What NumPy and the archive beneath it raise where a file is none of theirs, or is damaged, cut short or encrypted.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +66,9 @@ def arrays(path: Path) -> dict[str, Array]:
     try:
         if path.stat().st_size > LIMITS.arrays_bytes:
             raise CommandError(str(path), f"has more than {LIMITS.arrays_bytes} bytes")
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    except UNREADABLE as error:
         fact = f"cannot be read as named arrays: {error}"
         raise CommandError(str(path), fact, "Write it with numpy.savez(path, name=array, ...)") from error
 

@@ -2,7 +2,8 @@
 
 A converter to float16 leaves the variables of a loop in float32: every round then casts a whole buffer down first
 and up again last, to change one row of it. Up and down again is nothing at all, so such a variable is cast once
-before the first round and once after the last, and the bits are the same.
+before the first round and once after the last, and the bits are the same. Of a whole number they would not be: a
+cast to one cuts in every round.
 """
 
 from __future__ import annotations
@@ -32,9 +33,8 @@ def narrowed(operation: Operation, kept: frozenset[str]) -> Loop:
         if first is None or last is None or {variable.name, last.outputs[0].name} & kept:
             continue
         entered, left = first.outputs[0], str(last.inputs["x"][0])
-        if _dtype(entered) == _dtype_of(body, left) == "float16" and not _used(
-            test, test.inputs[number].name
-        ):
+        lossless = _dtype(variable) == "float32" and _dtype(entered) == _dtype_of(body, left) == "float16"
+        if lossless and not _used(test, test.inputs[number].name):
             inside[number] = "float16"
             body = _without(body, number, entered, left, {id(first), id(last)})
     return Loop(test, body, inside)

@@ -15,7 +15,13 @@ from torch import Tensor
 
 from modelbuild.runtimes.coreml.evaluator.kernels import Tensors, kernel
 
-DTYPES = {"bool": torch.bool, "fp16": torch.float16, "fp32": torch.float32, "int32": torch.int32}
+DTYPES = {
+    "bool": torch.bool,
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+    "fp64": torch.float64,  # in a widened program
+    "int32": torch.int32,
+}
 
 
 class TensorList(NamedTuple):
