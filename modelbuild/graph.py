@@ -90,6 +90,8 @@ def plan(project: Project) -> Plan:
 
 
 def _model(model: Model, absent: Absent) -> Iterator[Target]:
+    for platform in model.platforms.values():
+        _check_options(platform)
     yield from _data(model)
     if isinstance(model.source, OnnxSource):
         yield from _from_onnx(model, model.source)
@@ -101,6 +103,16 @@ def _model(model: Model, absent: Absent) -> Iterator[Target]:
         if absent[platform.runtime] is None:
             yield from _platform(model, platform)
     yield from _verdicts(model, absent)
+
+
+def _check_options(platform: Platform) -> None:
+    """Raises ManifestError, placed in the manifest, for options that the platform's runtime refuses."""
+    try:
+        base.find(platform.runtime).needs(platform.options)
+    except ManifestError as error:
+        option = error.place.removeprefix("options/")
+        place = f"{platform.place}{'/' if '#' in platform.place else '#/'}{option}"
+        raise ManifestError(place, error.fact, error.remedy) from None
 
 
 def _refuse_student_platforms(model: Model) -> None:

@@ -14,6 +14,7 @@ class Limits(NamedTuple):
     record_bytes: int = 64 << 20
     arrays_bytes: int = 8 << 30
     loop_rounds: int = 10_000_000
+    tried_numbers: int = 1 << 25
 
 
 LIMITS = Limits()

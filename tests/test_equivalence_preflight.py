@@ -40,9 +40,15 @@ def test_a_warning_demands_nothing_of_anybody() -> None:
 
 def test_three_of_a_kind_are_named_and_none_is_left_over() -> None:
     found = preflight.warning("m", record(*[("sentinel", f"b{n}", "add", 1e31) for n in range(3)]))
-    assert found.detail == "pre-flight for float16: sentinel in b0 add 1e+31, b1 add 1e+31, b2 add 1e+31"
+    assert (
+        found.detail
+        == "pre-flight for float16: sentinel in b0 add 1e+31, b1 add 1e+31, b2 add 1e+31" + preflight.REMEDY
+    )
 
 
 def test_each_kind_names_its_own() -> None:
     found = preflight.warning("m", record(("overflow", "a", "mul", 1e5), ("subnormal", "b", "add", 1e-6)))
-    assert found.detail == "pre-flight for float16: overflow in a mul 1e+05; subnormal in b add 1e-06"
+    assert (
+        found.detail
+        == "pre-flight for float16: overflow in a mul 1e+05; subnormal in b add 1e-06" + preflight.REMEDY
+    )

@@ -148,6 +148,9 @@ class Absent:
     def available(self):
         return "needs a GPU"
 
+    def needs(self, options):
+        return ("onnx",)
+
 
 def test_a_runtime_that_is_not_here_has_no_artefact_and_stays_in_the_verdict(planned, monkeypatch):
     monkeypatch.setattr(graph.base, "find", lambda name: Absent())
@@ -275,3 +278,24 @@ def test_a_runtime_that_is_not_here_is_run_in_no_way(planned, monkeypatch):
     found = planned(BASE)
     assert not {"preflight", "reference.float16"} & set(names(found))
     assert found.targets["tiny:verdict.runtime"].params["rounds"] == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ({"keep_float32": ["softmax"]}, "keep_float32"),
+        ({"compression": [{"kind": "palette", "bits": 3}]}, "compression"),
+        ({"classes": {"output": "y", "labels": [1, 2]}, "names": {"y": "z"}}, "names/y"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_at_their_place(planned, tmp_path, options, place):
+    with pytest.raises(ManifestError) as caught:
+        planned(without(platforms={"ios": {"runtime": "coreml", **options}}))
+    assert caught.value.place == f"manifests/tiny.json#/platforms/ios/{place}"
+    (tmp_path / "manifests" / "platforms").mkdir()
+    (tmp_path / "manifests" / "platforms" / "ios.json").write_text(
+        json.dumps({"runtime": "coreml", **options})
+    )
+    with pytest.raises(ManifestError) as caught:
+        planned(without(platforms={"ios": "platforms/ios.json"}))
+    assert caught.value.place == f"manifests/platforms/ios.json#/{place}"

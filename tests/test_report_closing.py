@@ -202,6 +202,12 @@ def test_figures_that_say_that_all_is_well_are_no_warnings() -> None:
     assert len(closing_lines(report)) == 1
 
 
+def test_evidence_short_of_what_was_asked_for_is_warned_of_with_its_platform() -> None:
+    short = verdict(platform="ios", metric="evidence", measured=None, limit=None, detail="only interpreted")
+    report = Report("m", True, 1.0, (), (verdict(), dataclasses.replace(short, evidence="interpreted")), ())
+    assert closing_lines(report)[1:] == ["  warning: ios: only interpreted"]
+
+
 def test_a_red_verdict_is_told_as_red_and_not_as_a_warning() -> None:
     report = Report("m", False, 1.0, (), (ranged(ok=False),), ())
     assert findings.warnings(report) == []

@@ -13,6 +13,7 @@ from doit.cmdparse import CmdParseError
 
 from modelbuild.equivalence import demand
 from modelbuild.errors import CommandError, ModelbuildError, did_you_mean
+from modelbuild.report.sentences import red_of
 from modelbuild.view import silence
 from modelbuild.wording import printable
 
@@ -95,6 +96,7 @@ def _perform(given: Mapping[str, Any], paths: Sequence[str]) -> int:
     inputs = standalone.arrays(Path(given["inputs"]))
     others = standalone.arrays(Path(given["against"])) if given["against"] else None
     path, watch = Path(paths[0]), given["watch"]
+    _refuse_output(given)
     done = standalone.evaluated(path, inputs, given["sums"], watch, given["function"])
     _say(_summary(done))
     if given["output"]:
@@ -103,6 +105,15 @@ def _perform(given: Mapping[str, Any], paths: Sequence[str]) -> int:
     if others is None:
         return 0
     return _judge(standalone.compared(done, others, names, asked))
+
+
+def _refuse_output(given: Mapping[str, Any]) -> None:
+    """Raises CommandError for an output that would overwrite what is read, or has no folder to go to."""
+    output = given["output"] and Path(given["output"]).resolve()
+    if output and output in {Path(given[name]).resolve() for name in ("inputs", "against") if given[name]}:
+        raise CommandError(given["output"], "is read and would be overwritten", "Give --output another name.")
+    if output and not output.parent.is_dir():
+        raise CommandError(given["output"], "cannot be written: there is no such folder", "Make it first.")
 
 
 def _pairs(words: Sequence[str], option: str) -> dict[str, str]:
@@ -151,11 +162,12 @@ def _figures(array: Any) -> str:
 
 
 def _judge(verdicts: Sequence[Verdict]) -> int:
-    red = [row for row in verdicts if not row.ok]
+    judged = [row for row in verdicts if not row.ok or row.limit is not None]
+    red = [row for row in judged if not row.ok]
     for row in verdicts:
         word = "RED  " if not row.ok else "holds" if row.limit is not None else "     "
         _say([f"  {word}  {row.output or row.target}  {row.detail}"])
-    _say([f"{len(red)} of {len(verdicts)} verdicts are red" if red else "all hold"])
+    _say([red_of(len(red), len(judged)) if red else "all hold"])
     return 1 if red else 0
 
 

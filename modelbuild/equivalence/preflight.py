@@ -8,6 +8,7 @@ from typing import Any
 from modelbuild.equivalence.verdict import Verdict
 
 METRIC = "range"
+REMEDY = ". Where it matters, keep those modules in float32 (precision mixed, keep_float32)"
 SHOWN = 3  # findings of each kind that are named
 
 
@@ -29,7 +30,7 @@ def warning(model: str, record: Mapping[str, Any]) -> Verdict:
         limit=None,
         ok=True,
         evidence="executed",
-        detail=f"pre-flight for float16: {'; '.join(said) or within}",
+        detail=f"pre-flight for float16: {'; '.join(said) + REMEDY if said else within}",
     )
 
 

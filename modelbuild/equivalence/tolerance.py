@@ -135,7 +135,7 @@ def _rounding(name: str, reference: Reference, rounds: str | None) -> tuple[Sums
         return None, ""
     found = _difference(name, reference, str(rounds), outputs)
     if not np.isfinite(found.squared):
-        return None, f"{rounds} arithmetic overflows, so nothing is allowed for it; "
+        return None, f"{rounds} arithmetic overflows: nothing is allowed for it, say a tolerance; "
     return found, f"{ROUNDING} x {rounds} arithmetic ({found.largest:.3g}); "
 
 

@@ -35,7 +35,11 @@ def _verdict_lines(row: Verdict) -> list[str]:
 
 
 def _warnings(report: Report) -> list[str]:
-    return [f"  warning: {clean.line(row.detail)}" for row in findings.warnings(report)]
+    return [f"  warning: {_about(row)}{clean.line(row.detail)}" for row in findings.warnings(report)]
+
+
+def _about(row: Verdict) -> str:
+    return f"{clean.line(row.platform)}: " if row.platform else ""
 
 
 def _headline(report: Report) -> str:

@@ -100,7 +100,8 @@ def unavailable(report: Report, platform: PlatformRow) -> str:
 
 def warnings(report: Report) -> list[Verdict]:
     """What nothing is demanded of and someone should read all the same."""
-    return [row for row in observed(report) if row.metric == preflight.METRIC and row.measured is None]
+    found = [row for row in observed(report) if row.metric == preflight.METRIC and row.measured is None]
+    return [*found, *(row for row in observed(report) if row.metric == "evidence")]
 
 
 def failed(report: Report) -> list[TargetRow]:

@@ -10,6 +10,10 @@ from modelbuild.equivalence.verdict import Verdict
 from modelbuild.report import clean, figures, findings
 from modelbuild.report.record import PlatformRow, Report, TargetRow
 
+INTERPRETED = (
+    "interpreted: the very file that ships was evaluated, operation by operation, by a reference interpreter; "
+    "executed: its own runtime ran it."
+)
 # Rows that show at once; the rest waits behind a click, so that the page stays one to read.
 _VERDICTS_SHOWN = 12
 _TARGETS_SHOWN = 60
@@ -32,7 +36,9 @@ def safe(raw: str, chars: int = 400) -> str:
 def platforms(report: Report) -> str:
     """Every platform with its evidence; without evidence it says so and never counts as a pass."""
     rows = [Row(_platform_cells(report, row), _platform_kind(report, row)) for row in report.platforms]
-    return _table("Platforms", ("Platform", "Runtime", "Evidence", "Verdicts", "Required"), rows)
+    table = _table("Platforms", ("Platform", "Runtime", "Evidence", "Verdicts", "Required"), rows)
+    interpreted = any(row.evidence == "interpreted" for row in report.platforms)
+    return table + (f"<p>{note(INTERPRETED)}</p>" if interpreted else "")
 
 
 def verdicts(report: Report) -> str:

@@ -265,7 +265,7 @@ def test_a_classifier_gives_what_the_plain_package_gives(
 
 def test_a_classifier_in_float16(tmp_path: Path) -> None:
     classes = {"output": "scores", "labels": ["cat", "dog", "eel"]}
-    made = make(tmp_path, Class, X, classes=classes, precision="float16", names={"scores": "p"})
+    made = make(tmp_path, Class, X, classes=classes, precision="float16", names={"x": "pixels"})
     assert all(0 < error < HALF for error in made.errors().values())
 
 
@@ -505,3 +505,26 @@ def test_a_batch_that_the_package_does_not_take(tmp_path: Path) -> None:
     made = make(tmp_path, Scores, X, export={"dynamic": {"batch": [1, 4]}}, batch=5)
     with pytest.raises(RecipeError, match="takes batches of 1 to 4, the platform says 5"):
         made.run()
+
+
+@pytest.mark.parametrize("axes", [[[1, 8], [4, 6]], [[1, 8], [6, 9]]])
+def test_a_range_that_the_module_cannot_compute_at_both_ends_is_refused(
+    axes: list[Any], tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match="forward failed on"):
+        make(tmp_path, Scores, X, shapes={"x": {"axes": axes}})
+
+
+def test_a_range_too_large_to_try_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="too large to be tried"):
+        make(tmp_path, Scores, X, shapes={"x": {"axes": [[1, 8], [6, 1000000000]]}})
+
+
+def test_a_module_is_kept_in_float32_by_its_path(tmp_path: Path) -> None:
+    whole = make(tmp_path / "whole", Scores, X, precision="float16").errors()
+    kept = make(tmp_path / "kept", Scores, X, precision="mixed", keep_float32=["first"]).errors()
+    assert kept != whole
+    with pytest.raises(
+        RecipeError, match=r'no operation of that type, name or module\. Did you mean "first"'
+    ):
+        make(tmp_path / "none", Scores, X, precision="mixed", keep_float32=["frist"])

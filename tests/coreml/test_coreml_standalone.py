@@ -120,7 +120,7 @@ def test_limits_of_the_command_line_take_the_place_of_derived_ones(packages: dic
     assert not found["score", "max_abs"].ok
     assert found["score", "max_abs"].limit == 1e-6
     assert "from the command line" in found["score", "max_abs"].detail
-    with pytest.raises(RecipeError, match="would pass a constant"):
+    with pytest.raises(CommandError, match="would pass a constant"):
         judge(packages["float32"], truth(), max_abs=100.0)
 
 
@@ -135,7 +135,7 @@ def test_wider_numbers_are_brought_in_only_where_no_value_changes(packages: dict
     done = standalone.evaluated(packages["float32"], exact, "float32")
     np.testing.assert_allclose(done.outputs["score"], truth()["score"], atol=1e-5)
     for spoilt in ({**exact, "x": X.astype(np.float64) + 1e-12}, {**exact, "ids": np.arange(9) + 2**40}):
-        with pytest.raises(RecipeError, match="Nothing is cast"):
+        with pytest.raises(CommandError, match="Nothing is cast"):
             standalone.evaluated(packages["float32"], spoilt, "float32")
 
 
@@ -343,7 +343,7 @@ def test_the_command_evaluates_writes_summarises_and_judges(folder: Path, packag
     )
     assert red.returncode == 1
     assert "RED    score  max_abs" in red.stdout
-    assert "are red" in red.stdout.splitlines()[-1]
+    assert red.stdout.splitlines()[-1] == "1 of 3 verdicts is red"
 
 
 def test_the_command_needs_no_project_and_loads_nothing_to_refuse(folder: Path) -> None:
@@ -351,7 +351,8 @@ def test_the_command_needs_no_project_and_loads_nothing_to_refuse(folder: Path) 
         ((), 3, "one package and its --inputs are needed"),
         (("a.mlpackage",), 3, "one package and its --inputs are needed"),
         (("a.mlpackage", "--inputs", "none.npz"), 3, "cannot be read as named arrays"),
-        (("a.mlpackage", "--inputs", "x.npz"), 1, "is no file"),
+        (("a.mlpackage", "--inputs", "x.npz"), 3, "there is no such file"),
+        (("a.mlpackage", "--inputs", "x.npz", "--output", "x.npz"), 3, "would be overwritten"),
         (("a.mlpackage", "--inputs", "x.npz", "--sums", "float64"), 3, "float64"),
         (("a.mlpackage", "--inputs", "x.npz", "--nothing", "1"), 3, "--nothing not recognized"),
         (("a.mlpackage", "--inputs", "x.npz", "--map", "a=b"), 3, "go with --against"),
@@ -385,4 +386,36 @@ def test_pickles_are_not_read(folder: Path, packages: dict[str, Path]) -> None:
 def test_a_place_that_cannot_be_written_is_said(folder: Path, packages: dict[str, Path]) -> None:
     done = doit(folder, str(packages["float32"]), "--inputs", "x.npz", "--output", "no/such/y.npz")
     assert done.returncode == 3
-    assert "no/such/y.npz: cannot be written: No such file" in done.stderr
+    assert "no/such/y.npz: cannot be written: there is no such folder" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("described", "words"),
+    [
+        ({"shape": [4, 5]}, "takes [4, 5]"),
+        ({"ranges": [(1, 8), (5, 5)]}, "takes [1 to 8, 5]"),
+        ({"ranges": [(1, -1), (6, 6)]}, "takes [1 to any, 6]"),
+        ({"enumerated": [[4, 5], [8, 5]]}, "takes [4, 5] or [8, 5]"),
+        ({"ranges": [(1, -1), (5, 5)]}, ""),
+        ({"enumerated": [[4, 5], [9, 5]]}, ""),
+        ({}, ""),
+    ],
+)
+def test_only_shapes_that_the_package_lets_in_are_evaluated(
+    described: dict[str, Any], words: str, packages: dict[str, Path]
+) -> None:
+    package = standalone.mlpackage.read(packages["float32"])
+    feature = package.spec.description.input.add(name="x")
+    kind = feature.type.multiArrayType
+    kind.shape.extend(described.get("shape", []))
+    for low, high in described.get("ranges", []):
+        kind.shapeRange.sizeRanges.add(lowerBound=low, upperBound=high)
+    for shape in described.get("enumerated", []):
+        kind.enumeratedShapes.shapes.add(shape=shape)
+    kind.SetInParent()
+    if not words:
+        standalone.interface.check(package, inputs())
+        return
+    with pytest.raises(RecipeError) as caught:
+        standalone.interface.check(package, inputs())
+    assert words in caught.value.fact

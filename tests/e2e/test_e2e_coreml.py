@@ -187,6 +187,7 @@ def test_evidence_that_does_not_suffice_fails_the_build(net: ProjectDir, tmp_pat
     project.write("manifests/net.json", json.dumps(manifest))
     result = project.doit()
     assert result.code == 0, result.text
+    assert "warning: ios: only interpreted" in result.out
 
 
 def test_a_module_that_overflows_in_float16_is_warned_of_and_red(net: ProjectDir, tmp_path: Path) -> None:

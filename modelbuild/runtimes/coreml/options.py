@@ -88,7 +88,14 @@ def _refuse_contradictions(options: Options) -> None:
         raise ManifestError(
             "options/accumulation", "is empty: nothing would be checked", "Leave it out for both"
         )
+    labelled = options.classes["output"] if options.classes else None
+    if labelled in options.names:
+        fact = f'output "{labelled}" has classes, and Core ML names what a classifier gives itself'
+        raise ManifestError(f"options/names/{labelled}", fact, "Leave its name out")
     steps = options.compression
+    if options.ios < 18 and any(step.get("bits") == 3 for step in steps):
+        fact = f"palettes of 3 bits exist from iOS 18 on, and the deployment target is {options.deployment_target}"
+        raise ManifestError("options/compression", fact, 'Say "deployment_target": "iOS18", or other bits')
     if steps and options.ios < 16:
         fact = (
             f"weights are compressed from iOS 16 on, and the deployment target is {options.deployment_target}"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ from modelbuild.equivalence.verdict import Verdict
 from modelbuild.errors import CommandError, RecipeError, did_you_mean
 from modelbuild.limits import LIMITS
 from modelbuild.runtimes.base import Run
-from modelbuild.runtimes.coreml.evaluator import mlpackage
+from modelbuild.runtimes.coreml.evaluator import interface, mlpackage
 from modelbuild.runtimes.coreml.evaluator.arithmetic import Accumulation
-from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator, chosen, refuse_unwatchable
 from modelbuild.runtimes.coreml.evaluator.mlpackage import Package
 from modelbuild.runtimes.coreml.evaluator.program import Function, StateType, TensorType
 from modelbuild.runtimes.coreml.evaluator.widen import holds_half, widened
@@ -78,15 +79,34 @@ def evaluated(
 ) -> Evaluated:
     """The package at `path` on `inputs`, which are brought into the program's dtypes where no value changes.
 
-    Raises RecipeError for what is no such package, and for inputs that are not its own.
+    Raises CommandError for what was asked wrongly: a path, function or value that is none, inputs that are not the
+    package's own in name, dtype or shape. Raises RecipeError for what is no such package or cannot be evaluated.
     """
+    if not path.exists():
+        raise CommandError(
+            str(path), "there is no such file or folder", "Give an .mlpackage folder or an .mlmodel"
+        )
     package = mlpackage.read(path)
+    with _as_asked():
+        chosen(package, function)
+        refuse_unwatchable(chosen(package, function), watch, package.path.name)
     evaluator = Evaluator(package, sums, watch, function)
-    given = _fitted(evaluator, inputs)
+    with _as_asked():
+        given = _fitted(evaluator, inputs)
+        evaluator.accepted(given)
+        interface.check(package, given)
     outputs = _arrays(evaluator(given))
-    return Evaluated(
-        package, given, outputs, _arrays(evaluator.watched), holds_half(package), sums, evaluator.function
-    )
+    half = holds_half(package)
+    return Evaluated(package, given, outputs, _arrays(evaluator.watched), half, sums, evaluator.function)
+
+
+@contextmanager
+def _as_asked() -> Iterator[None]:
+    """What is wrong in the block is the command line's fault."""
+    try:
+        yield
+    except RecipeError as error:
+        raise CommandError(error.place, error.fact, error.remedy) from error
 
 
 def _fitted(evaluator: Evaluator, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -139,15 +159,12 @@ def compared(
     reference = Reference(theirs, None if done.half else moved, nudged, half)
     backend = f"evaluator, {done.sums} sums" if done.half else "evaluator"
     run = Run(ours, f"coremltools {coremltools.__version__}", backend, "interpreted")
-    return runtime_gate(
-        done.package.path.name,
-        reference,
-        Evaluation(None),
-        {PLATFORM: Platform()},
-        {PLATFORM: run},
-        demand,
-        {PLATFORM: "float16"} if done.half else {},
-    )
+    platforms, runs = {PLATFORM: Platform()}, {PLATFORM: run}
+    rounds = {PLATFORM: "float16"} if done.half else {}
+    with _as_asked():  # a limit that could not fail
+        return runtime_gate(
+            done.package.path.name, reference, Evaluation(None), platforms, runs, demand, rounds
+        )
 
 
 def _renamed(

@@ -19,7 +19,7 @@ from modelbuild.errors import RecipeError, did_you_mean
 from modelbuild.quiet import quietly
 from modelbuild.runtimes.coreml.converter import compress, layout, trace
 from modelbuild.runtimes.coreml.converter.decompose import translated
-from modelbuild.runtimes.coreml.converter.modules import module_paths
+from modelbuild.runtimes.coreml.converter.modules import module_of, module_paths
 from modelbuild.runtimes.coreml.converter.trace import Traced
 from modelbuild.runtimes.coreml.converter.write import write
 from modelbuild.runtimes.coreml.options import NAME, Options, parse
@@ -41,6 +41,8 @@ def convert(model: Mapping[str, Path], out: Path, params: Mapping[str, Any]) -> 
         example = trace.examples(inputs, data)
         with torch.no_grad():
             found = network.run(module, example)
+            for extreme in trace.extremes(inputs, data):
+                network.run(module, extreme)
         outputs = layout.outputs(found, options, dict(zip(data, example, strict=True)))
         traced, package = _converted(module, inputs, outputs, example, options)
         paths = module_paths(package, _named(traced, outputs))
@@ -98,7 +100,7 @@ def _translated(traced: Traced, inputs: Sequence[Input], outputs: Sequence[Outpu
     with quietly():
         import coremltools as ct
 
-        precision = _Precision(options.keep_float32)
+        precision = _Precision(options.keep_float32, traced.modules)
         try:
             made = ct.convert(
                 traced.program,
@@ -113,7 +115,7 @@ def _translated(traced: Traced, inputs: Sequence[Input], outputs: Sequence[Outpu
         except Exception as error:
             _let_go(error)
             fact = f"coremltools does not convert the module: {in_words(error).rstrip('.')}"
-            raise RecipeError(NAME, fact, "See the job's log for the whole traceback") from error
+            raise RecipeError(NAME, fact, "Write that part of the module in other operations.") from error
     precision.refuse_unused()
     return made
 
@@ -128,8 +130,9 @@ def _let_go(error: BaseException | None) -> None:
 class _Precision:
     """The choice of operations that stay in float32, and which of those asked for there are."""
 
-    def __init__(self, keep: Sequence[str]) -> None:
-        self._keep, self._seen, self._found = frozenset(keep), set[str](), set[str]()
+    def __init__(self, keep: Sequence[str], modules: Mapping[str, str]) -> None:
+        self._keep, self._modules = frozenset(keep), modules
+        self._seen, self._found = set[str](), set[str]()
 
     def setting(self, precision: str) -> Any:
         import coremltools as ct
@@ -139,16 +142,20 @@ class _Precision:
         return ct.transform.FP16ComputePrecision(op_selector=self._halves)
 
     def _halves(self, operation: Any) -> bool:
-        self._seen |= {operation.op_type}
-        kept = {operation.op_type, operation.name} & self._keep
+        path = module_of(operation, self._modules) or ""
+        parts = path.split(".") if path else []
+        above = {".".join(parts[: n + 1]) for n in range(len(parts))}
+        if operation.op_type != "const":
+            self._seen |= {operation.op_type, *above}
+        kept = {operation.op_type, operation.name, *above} & self._keep
         self._found |= kept
         return not kept
 
     def refuse_unused(self) -> None:
         """Raises RecipeError for what is to stay in float32 and is not in the program."""
         for name in sorted(self._keep - self._found):
-            fact = f'"keep_float32" names "{name}", and the program has no operation of that type or name'
-            raise RecipeError(NAME, fact, did_you_mean(name, sorted(self._seen - {"const"})))
+            fact = f'"keep_float32" names "{name}", and the program has no operation of that type, name or module'
+            raise RecipeError(NAME, fact, did_you_mean(name, sorted(self._seen)))
 
 
 def _input_types(inputs: Sequence[Input]) -> list[Any]:

@@ -17,12 +17,20 @@ def module_paths(package: Any, graph: Mapping[str, str]) -> dict[str, str]:
     """
     found = {}
     for operation in _operations(package._mil_program.functions["main"]):
-        path = _recorded(operation)
         for value in operation.outputs:
-            known = graph.get(value.name, graph.get(_SUFFIX.sub("", value.name), path))
+            known = _path(value.name, operation, graph)
             if known is not None and operation.op_type != "const":
                 found[value.name] = known
     return dict(sorted(found.items()))
+
+
+def module_of(operation: Any, graph: Mapping[str, str]) -> str | None:
+    """The path of the module that a coremltools operation belongs to, as in `module_paths`; None where unknown."""
+    return _path(operation.outputs[0].name, operation, graph)
+
+
+def _path(name: str, operation: Any, graph: Mapping[str, str]) -> str | None:
+    return graph.get(name, graph.get(_SUFFIX.sub("", name), _recorded(operation)))
 
 
 def _operations(block: Any) -> Iterator[Any]:

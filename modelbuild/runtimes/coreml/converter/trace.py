@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from modelbuild import network
 from modelbuild.callables import in_words
 from modelbuild.errors import RecipeError
+from modelbuild.limits import LIMITS
 from modelbuild.runtimes.coreml.converter.decompose import table
 from modelbuild.runtimes.coreml.options import NAME
 from modelbuild.runtimes.coreml.ports import Array, Input
@@ -49,11 +51,40 @@ def examples(ports: Sequence[Input], data: Mapping[str, Array]) -> tuple[Tensor,
     return tuple(_example(port, data[port.name]) for port in ports)
 
 
+def extremes(ports: Sequence[Input], data: Mapping[str, Array]) -> Iterator[tuple[Tensor, ...]]:
+    """Samples in every enumerated shape, and with every open axis but the samples' at its least and its most.
+
+    What the package lets in, the module must be able to compute. Raises RecipeError for a shape too large to try.
+    """
+    for pick in range(max(2, *(len(port.enumerated) for port in ports))):
+        shapes = [_extreme(port, pick) for port in ports]
+        for port, shape in zip(ports, shapes, strict=True):
+            if math.prod(shape) > LIMITS.tried_numbers:
+                fact = f'input "{port.name}" may have the shape {list(shape)}, which is too large to be tried'
+                raise RecipeError(NAME, fact, "Let its axes be shorter at most")
+        yield tuple(_filled(data[port.name], shape) for port, shape in zip(ports, shapes, strict=True))
+
+
+def _extreme(port: Input, pick: int) -> tuple[int, ...]:
+    if port.enumerated:
+        return port.enumerated[pick % len(port.enumerated)]
+    first, *rest = port.axes
+    return (
+        first if isinstance(first, int) else first[0],
+        *(axis if isinstance(axis, int) else axis[pick % 2] for axis in rest),
+    )
+
+
 def _example(port: Input, array: Array) -> Tensor:
     if port.enumerated:
         shape = max(port.enumerated)
     else:
         shape = tuple(_length(axis, 2 if n == 0 else array.shape[n]) for n, axis in enumerate(port.axes))
+    return _filled(array, shape)
+
+
+def _filled(array: Array, shape: tuple[int, ...]) -> Tensor:
+    """`array` cut or repeated along each axis to `shape`."""
     picked = array
     for axis, size in enumerate(shape):
         picked = np.take(picked, np.arange(size) % picked.shape[axis], axis=axis)

@@ -17,7 +17,7 @@ from modelbuild.runtimes.coreml.evaluator.mlpackage import Package
 from modelbuild.runtimes.coreml.evaluator.ops.lists import TensorList
 from modelbuild.runtimes.coreml.evaluator.program import Function, Named, StateType, TensorType, operations
 from modelbuild.runtimes.coreml.evaluator.state import Cell, State
-from modelbuild.runtimes.coreml.evaluator.steps import check_of, checked, execute
+from modelbuild.runtimes.coreml.evaluator.steps import check_of, checked, execute, stated
 
 Array = NDArray[Any]
 
@@ -37,8 +37,8 @@ class Evaluator:
         function: str = "",
     ) -> None:
         self._place = package.path.name
-        self.function = _chosen(package, function)
-        _refuse_unwatchable(self.function, watch, self._place)
+        self.function = chosen(package, function)
+        refuse_unwatchable(self.function, watch, self._place)
         compiler = Compiler(Constants(package), Arithmetic(accumulation), self._place, watch)
         self._ready = compiler.function(self.function)
         self.watched: dict[str, Any] = {}
@@ -56,15 +56,20 @@ class Evaluator:
         """
         memory = self._ready.memory
         state = self.fresh_state() if state is None else state
-        self._check_names(inputs)
+        given = self.accepted(inputs)
         for each in self.function.inputs:
-            kept = isinstance(each.type, StateType)
-            value = Cell(state, each.name) if kept else self._input(each, inputs[each.name])
+            value = Cell(state, each.name) if isinstance(each.type, StateType) else given[each.name]
             memory[self._ready.inputs[each.name]] = value
         with torch.inference_mode():
             execute(memory, self._ready.steps, self._place)
         self.watched = {name: _array(memory[index]) for name, index in self._ready.watched.items()}
         return {name: _array(memory[index]) for name, index in self._ready.outputs.items()}
+
+    def accepted(self, inputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+        """`inputs` as tensors. Raises RecipeError for any that is not the program's in name, dtype and shape."""
+        self._check_names(inputs)
+        ports = [each for each in self.function.inputs if not isinstance(each.type, StateType)]
+        return {each.name: self._input(each, inputs[each.name]) for each in ports}
 
     def _check_names(self, inputs: Mapping[str, Array]) -> None:
         wanted = [each.name for each in self.function.inputs if not isinstance(each.type, StateType)]
@@ -81,12 +86,13 @@ class Evaluator:
         try:
             value: torch.Tensor = checked(torch.from_numpy(own), check_of(port))
         except (ValueError, TypeError) as error:
-            fact = f'input "{port.name}" is {own.dtype}{list(own.shape)}: {error}'
+            fact = f'input "{port.name}" is {own.dtype}{list(own.shape)}, the program takes {stated(check_of(port))}'
             raise RecipeError(self._place, fact, "Nothing is cast or reshaped silently") from error
         return value
 
 
-def _chosen(package: Package, name: str) -> Function:
+def chosen(package: Package, name: str) -> Function:
+    """The function called `name`, or the default one for "". Raises RecipeError for a name that is none."""
     functions = package.functions
     wanted = name or package.spec.description.defaultFunctionName or "main"
     if wanted not in functions:
@@ -96,7 +102,8 @@ def _chosen(package: Package, name: str) -> Function:
     return functions[wanted]
 
 
-def _refuse_unwatchable(function: Function, watch: Sequence[str], place: str) -> None:
+def refuse_unwatchable(function: Function, watch: Sequence[str], place: str) -> None:
+    """Raises RecipeError for a name in `watch` that `function` has no value of."""
     inside = {each.name for operation in operations(function.body) for each in operation.outputs}
     inside |= {each.name for each in function.inputs}
     for name in watch:

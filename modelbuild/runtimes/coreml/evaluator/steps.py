@@ -151,12 +151,14 @@ def checked(value: Any, check: Check) -> Any:
 
 
 def _difference(value: Tensor, check: Check) -> str:
-    stated = dict(check.axes)
-    shape = ", ".join(str(stated.get(axis, "?")) for axis in range(check.rank))
-    return (
-        f'"{check.name}" comes out as {_name(value.dtype)}{list(value.shape)}, '
-        f"and the program states {_name(check.dtype)}[{shape}]"
-    )
+    found = f"{_name(value.dtype)}{list(value.shape)}"
+    return f'"{check.name}" comes out as {found}, and the program states {stated(check)}'
+
+
+def stated(check: Check) -> str:
+    """What the program states, such as `float32[?, 10]`."""
+    axes = dict(check.axes)
+    return f"{_name(check.dtype)}[{', '.join(str(axes.get(axis, '?')) for axis in range(check.rank))}]"
 
 
 def _name(dtype: torch.dtype | None) -> str:
