@@ -91,11 +91,10 @@ def plan(project: Project) -> Plan:
 
 def _model(model: Model, absent: Absent) -> Iterator[Target]:
     for platform in model.platforms.values():
-        _check_options(platform)
+        _check_options(model, platform)
     yield from _data(model)
     if isinstance(model.source, OnnxSource):
         yield from _from_onnx(model, model.source)
-        _refuse_student_platforms(model)
     else:
         yield from _from_torch(model)
         yield from _rounded(model, absent)
@@ -105,25 +104,18 @@ def _model(model: Model, absent: Absent) -> Iterator[Target]:
     yield from _verdicts(model, absent)
 
 
-def _check_options(platform: Platform) -> None:
-    """Raises ManifestError, placed in the manifest, for options that the platform's runtime refuses."""
+def _check_options(model: Model, platform: Platform) -> None:
+    """Raises ManifestError, placed in the manifest, for what the platform's runtime cannot be asked for."""
     try:
-        base.find(platform.runtime).needs(platform.options)
+        needs = base.find(platform.runtime).needs(platform.options)
     except ManifestError as error:
         option = error.place.removeprefix("options/")
         place = f"{platform.place}{'/' if '#' in platform.place else '#/'}{option}"
         raise ManifestError(place, error.fact, error.remedy) from None
-
-
-def _refuse_student_platforms(model: Model) -> None:
-    """Raises ManifestError for a platform that is made from a module where the model is an ONNX file."""
-    for platform in model.platforms.values():
-        if "student" in base.find(platform.runtime).needs(platform.options):
-            fact = (
-                f"{platform.runtime} is made from the model's module, and this model starts from an ONNX file"
-            )
-            remedy = 'Start from "source": {"module": ..., "weights": ...}, or leave this platform out'
-            raise ManifestError(platform.place, fact, remedy)
+    if "student" in needs and isinstance(model.source, OnnxSource):
+        fact = f"{platform.runtime} is made from the model's module, and this model starts from an ONNX file"
+        remedy = 'Start from "source": {"module": ..., "weights": ...}, or leave this platform out'
+        raise ManifestError(platform.place, fact, remedy)
 
 
 def _data(model: Model) -> Iterator[Target]:

@@ -62,6 +62,16 @@ def batch(inputs: Arrays, start: int, size: int) -> Arrays:
     return {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}
 
 
+def nudged(inputs: Arrays) -> dict[str, NDArray[Any]]:
+    """`inputs` with every real number moved to the next one up that its type can hold."""
+    import numpy as np
+
+    return {
+        name: np.nextafter(array, np.array(np.inf, array.dtype)) if array.dtype.kind == "f" else array
+        for name, array in inputs.items()
+    }
+
+
 def rows_of(runtime: str, name: str, value: Any, fed: int) -> NDArray[np.generic]:
     """Output `value` of a batch of `fed` samples. Raises RecipeError where its first axis is not the samples."""
     if getattr(value, "ndim", 0) == 0 or len(value) != fed:

@@ -14,7 +14,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from modelbuild import dataset, network, tensors
+from modelbuild import dataset, network, samples, tensors
 from modelbuild.errors import RecipeError
 from modelbuild.recipes import canonical, data, double, reference, unoptimised
 
@@ -81,7 +81,7 @@ def test_a_module_without_a_float64_form_says_why(tmp_path: Path) -> None:
 
 
 def test_a_nudge_is_one_unit_in_the_last_place_of_real_inputs_only() -> None:
-    moved = reference.nudged({"x": np.array([1, -1, 0], np.float32), "n": np.array([3])})
+    moved = samples.nudged({"x": np.array([1, -1, 0], np.float32), "n": np.array([3])})
     assert moved["x"].tolist() == [1 + 2**-23, -1 + 2**-24, 2.0**-149] and moved["n"].tolist() == [3]
     assert moved["x"].dtype == np.float32
 
@@ -176,7 +176,7 @@ def test_inputs_of_other_names_or_types_are_refused() -> None:
 
 
 def test_an_output_without_a_sample_axis_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r'"y" has shape \[1\] for 2 samples'):
+    with pytest.raises(RecipeError, match=r'"y" has shape \(1,\) for 2 samples'):
         unoptimised.batched(lambda feed: {"y": np.zeros(1)}, None, {"x": np.zeros((2, 1))})
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from modelbuild import dataset, network, tensors
+from modelbuild import dataset, network, samples, tensors
 from modelbuild.callables import in_words
 from modelbuild.dataset import Array
 from modelbuild.deterministic import deterministic
@@ -30,7 +30,7 @@ def torch_outputs(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir
     with deterministic():
         module = network.load(inputs["student"] / "weights.safetensors", params)
         tensors.save(out_dir / "outputs.safetensors", inference.outputs(module, data))
-        tensors.save(out_dir / "nudged.safetensors", inference.outputs(module, nudged(data)))
+        tensors.save(out_dir / "nudged.safetensors", inference.outputs(module, samples.nudged(data)))
         _write_double(out_dir, lambda: inference.outputs(module.double(), widened(data)))
 
 
@@ -40,16 +40,8 @@ def onnx_outputs(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir:
     data = dataset.read(inputs["evaluation"]).inputs
     run = unoptimised.runner(path.read_bytes())
     tensors.save(out_dir / "outputs.safetensors", run(data))
-    tensors.save(out_dir / "nudged.safetensors", run(nudged(data)))
+    tensors.save(out_dir / "nudged.safetensors", run(samples.nudged(data)))
     _write_double(out_dir, lambda: _onnx_double(onnx.load(path), widened(data)))
-
-
-def nudged(data: Arrays) -> dict[str, Array]:
-    """`data` with every real number moved to the next one up that its type can hold."""
-    return {
-        name: np.nextafter(array, np.array(np.inf, array.dtype)) if array.dtype.kind == "f" else array
-        for name, array in data.items()
-    }
 
 
 def widened(data: Arrays) -> dict[str, Array]:

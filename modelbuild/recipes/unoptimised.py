@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto
 
+from modelbuild import samples
 from modelbuild.callables import in_words
 from modelbuild.dataset import Array
 from modelbuild.errors import RecipeError, did_you_mean
@@ -57,23 +58,16 @@ def batched(call: Call, fixed: int | None, data: Arrays) -> dict[str, Array]:
 
     Raises RecipeError when an output's first axis is not the sample axis.
     """
-    samples = len(next(iter(data.values())))
+    count = len(next(iter(data.values())))
     size = fixed or BATCH
     parts: dict[str, list[Array]] = {}
-    for start in range(0, samples, size):
-        count = min(size, samples - start)
-        rows = np.minimum(np.arange(start, start + (fixed or count)), samples - 1)
-        for name, value in call({each: array[rows] for each, array in data.items()}).items():
-            parts.setdefault(name, []).append(_rows_of(name, value, len(rows))[:count])
+    for start in range(0, count, size):
+        kept = min(size, count - start)
+        fed = fixed or kept
+        for name, value in call(samples.batch(data, start, fed)).items():
+            rows = samples.rows_of("reference", name, np.asarray(value), fed)
+            parts.setdefault(name, []).append(rows[:kept])
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
-
-
-def _rows_of(name: str, value: Any, count: int) -> Array:
-    array = np.asarray(value)
-    if array.ndim == 0 or len(array) != count:
-        fact = f'output "{name}" has shape {list(array.shape)} for {count} samples'
-        raise RecipeError("reference", fact, "The first axis of every output must be the sample axis.")
-    return array
 
 
 def _session(model: bytes) -> Any:

@@ -24,6 +24,7 @@ with quietly():
     from modelbuild.runtimes.coreml.converter import convert
     from modelbuild.runtimes.coreml.evaluator import mlpackage
     from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
+    from modelbuild.runtimes.coreml.ports import PACKAGE
 
 ROUNDS, BATCH = 9, 32
 LEAST = 0.15  # CPU seconds a figure is taken over: some machines count them in steps of several milliseconds
@@ -51,7 +52,7 @@ def evaluator(name: str, precision: str, sums: str, folder: Path) -> Callable[[]
     module, inputs = net.module(), net.inputs(BATCH)
     given = params(net.kind, deployment_target="iOS17", precision=precision)
     convert.convert(targets(folder / "in", module, inputs), folder, given)
-    evaluate = Evaluator(mlpackage.read(folder / convert.PACKAGE), sums)
+    evaluate = Evaluator(mlpackage.read(folder / PACKAGE), sums)
     feed = {n: a.astype("int32") if a.dtype == "int64" else a for n, a in inputs.items()}
     return lambda: evaluate(feed)
 

@@ -18,10 +18,9 @@ from modelbuild.runtimes.coreml import ports
 from modelbuild.runtimes.coreml.evaluator import mlpackage
 from modelbuild.runtimes.coreml.evaluator.evaluate import Evaluator
 from modelbuild.runtimes.coreml.options import NAME, Options, parse
-from modelbuild.runtimes.coreml.ports import Array, Ports
+from modelbuild.runtimes.coreml.ports import PACKAGE, Array, Ports
 from modelbuild.tensors import Arrays
 
-PACKAGE = "model.mlpackage"
 USUAL_BATCH = 64
 Call = Callable[[Mapping[str, Array]], Mapping[str, Any]]
 

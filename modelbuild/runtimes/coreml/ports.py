@@ -17,7 +17,7 @@ from modelbuild.samples import Wanted
 
 Array = NDArray[Any]
 Axis = int | tuple[int, int]  # fixed, or from .. to
-FILE = "io.json"
+PACKAGE, FILE = "model.mlpackage", "io.json"
 # Core ML has no 64-bit integers and no truth values at its borders; what is asked of it is said here.
 CORE_DTYPES: Mapping[str, str] = {"float32": "float32", "int64": "int32", "int32": "int32"}
 

@@ -19,6 +19,7 @@ import coremltools
 import numpy as np
 from numpy.typing import NDArray
 
+from modelbuild import samples
 from modelbuild.equivalence.demand import RuntimeDemand
 from modelbuild.equivalence.gate import Evaluation, Platform, runtime_gate
 from modelbuild.equivalence.tolerance import Reference
@@ -88,7 +89,6 @@ def evaluated(
         )
     package = mlpackage.read(path)
     with _as_asked():
-        chosen(package, function)
         refuse_unwatchable(chosen(package, function), watch, package.path.name)
     evaluator = Evaluator(package, sums, watch, function)
     with _as_asked():
@@ -152,7 +152,7 @@ def compared(
     """
     ours = {name: array for name, array in done.outputs.items() if array.dtype.kind in "fiub"}
     theirs = _renamed(ours, others, names)
-    nudged = _moved(theirs, ours, _again(done, done.package, _nudged(done.inputs)) or ours)
+    nudged = _moved(theirs, ours, _again(done, done.package, samples.nudged(done.inputs)) or ours)
     wide = _again(done, widened(done.package), {n: _doubled(a) for n, a in done.inputs.items()})
     moved = None if wide is None else _moved(theirs, ours, wide)
     half = {"float16": moved} if done.half and moved is not None else {}
@@ -193,12 +193,6 @@ def _again(done: Evaluated, package: Package, inputs: Mapping[str, Array]) -> di
         return _arrays(Evaluator(package, done.sums, function=done.function.name)(inputs))
     except RecipeError:
         return None
-
-
-def _nudged(inputs: Mapping[str, Array]) -> dict[str, Array]:
-    return {
-        n: np.nextafter(a, np.array(np.inf, a.dtype)) if a.dtype.kind == "f" else a for n, a in inputs.items()
-    }
 
 
 def _doubled(array: Array) -> Array:

@@ -23,9 +23,9 @@ from modelbuild.runtimes.coreml.converter.modules import module_of, module_paths
 from modelbuild.runtimes.coreml.converter.trace import Traced
 from modelbuild.runtimes.coreml.converter.write import write
 from modelbuild.runtimes.coreml.options import NAME, Options, parse
-from modelbuild.runtimes.coreml.ports import Axis, Input, Output, Ports
+from modelbuild.runtimes.coreml.ports import PACKAGE, Axis, Input, Output, Ports
 
-PACKAGE, MODULES = "model.mlpackage", "modules.json"
+MODULES = "modules.json"
 LACKING = "Unsupported fx node"  # how coremltools says that it cannot translate an operation
 
 
