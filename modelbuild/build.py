@@ -18,12 +18,12 @@ from modelbuild.digest import Tree
 from modelbuild.errors import BuildError, InputChangedError, RecipeError
 from modelbuild.examine import Examiner, Outcome, State, Status
 from modelbuild.execute import Executor
-from modelbuild.graph import Target
 from modelbuild.job import Job
 from modelbuild.journal import Built
 from modelbuild.leases import Lease
 from modelbuild.progress import Sink
 from modelbuild.store import LostError, Record, disk_words
+from modelbuild.targets import Target
 
 
 class Builder:

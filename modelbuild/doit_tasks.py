@@ -27,6 +27,7 @@ from modelbuild.paths import Workspace
 from modelbuild.session import Session
 
 _session: Session | None = None
+_required: tuple[str, ...] = ()
 
 # A plan is many small objects that all live to the end: looking for garbage among them slows a no-op by a sixth.
 gc.set_threshold(1_000_000, 50, 50)
@@ -37,11 +38,17 @@ def current() -> Session:
     global _session
     if _session is None:
         try:
-            _session = Reporter.session = Session(Path.cwd())
+            _session = Reporter.session = Session(Path.cwd(), required=_required)
         except ModelbuildError as error:
             raise InvalidDodoFile(str(error)) from None
         atexit.register(_session.close)  # whichever reporter was chosen, what was learnt is kept
     return _session
+
+
+def require(names: tuple[str, ...]) -> None:
+    """Have the session that is to come want evidence of these platforms, `PLATFORM` or `PLATFORM:WAY`."""
+    global _required
+    _required = names
 
 
 def begun() -> Session | None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from modelbuild import keys as keymaker
 from modelbuild import witness
 from modelbuild.errors import ModelbuildError
-from modelbuild.graph import Plan, Target
 from modelbuild.journal import Built, Journal
 from modelbuild.keys import Keys, Parts
 from modelbuild.paths import Workspace
+from modelbuild.targets import Plan, Target
 
 if TYPE_CHECKING:
     from modelbuild.store import Store

@@ -1,65 +1,14 @@
 """The graph of targets: what is built by which recipe from what. Made of manifests alone, importing no framework."""
 
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-from modelbuild.errors import ManifestError
-from modelbuild.manifest import Data, Model, OnnxSource, Platform, Project, Student, Teacher, WeightsSource
-from modelbuild.runtimes import base
-from modelbuild.runtimes.base import Way
+from modelbuild import platforms
+from modelbuild.manifest import Data, Model, OnnxSource, Project, Student, Teacher, WeightsSource
+from modelbuild.platforms import Shipped
+from modelbuild.targets import Plan, Recipe, Target
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
-Absent = Mapping[str, str | None]  # runtime -> why this machine cannot use it, or None
-
-
-class Recipe(NamedTuple):
-    """A function `(inputs, params, out_dir) -> None`, by path; `tools` are distributions it uses without import."""
-
-    function: str
-    tools: tuple[str, ...] = ()
-
-    @property
-    def module(self) -> str:
-        return self.function.partition(":")[0]
-
-
-class Target(NamedTuple):
-    """One node. `inputs`: role -> target; `files`: role -> project file; `modules`: code the manifest names."""
-
-    name: str
-    recipe: Recipe
-    doc: str
-    params: Mapping[str, Any] = NOTHING
-    inputs: Mapping[str, str] = NOTHING
-    files: Mapping[str, str] = NOTHING
-    modules: tuple[str, ...] = ()
-    tools: tuple[str, ...] = ()
-
-    @property
-    def model(self) -> str:
-        return self.name.partition(":")[0]
-
-
-class Plan(NamedTuple):
-    """Every target by name, inputs before what is made from them; `models` in the manifests' order."""
-
-    targets: Mapping[str, Target]
-    models: Mapping[str, tuple[Target, ...]]
-
-    def of(self, model: str) -> tuple[Target, ...]:
-        """Return the targets of one model."""
-        return self.models[model]
-
-    def ends(self, model: str) -> list[str]:
-        """Return the names of the targets nothing else is made from."""
-        used = {name for target in self.models[model] for name in target.inputs.values()}
-        return [target.name for target in self.models[model] if target.name not in used]
-
-    def verdicts(self, model: str) -> list[str]:
-        """Return the names of the targets that hold a model's verdicts."""
-        return [t.name for t in self.models[model] if t.name.startswith(f"{model}:verdict.")]
-
+Platforms = Mapping[str, Shipped]
 
 _HERE = "modelbuild.recipes"
 LOAD = Recipe(f"{_HERE}.data:load")
@@ -74,48 +23,30 @@ TORCH_REFERENCE = Recipe(f"{_HERE}.reference:torch_outputs")
 ONNX_REFERENCE = Recipe(f"{_HERE}.reference:onnx_outputs")
 ROUNDED = Recipe(f"{_HERE}.rounded:outputs")
 PREFLIGHT = Recipe(f"{_HERE}.preflight:examine")
-CONVERT = Recipe(f"{_HERE}.platform:convert")
-RUN = Recipe(f"{_HERE}.platform:run")
 AGAINST_TEACHER = Recipe(f"{_HERE}.verdicts:teacher")
 AGAINST_TRUTH = Recipe(f"{_HERE}.verdicts:task")
 ACROSS_RUNTIMES = Recipe(f"{_HERE}.verdicts:runtime")
 
 
 def plan(project: Project) -> Plan:
-    """Lay out the targets of every model."""
-    names = {p.runtime for model in project.models for p in model.platforms.values()}
-    absent = {name: base.find(name).available() for name in names}
-    models = {model.name: tuple(_model(model, absent)) for model in project.models}
+    """Lay out the targets of every model. Raises ManifestError for what a platform's runtime cannot be asked for."""
+    models = {model.name: tuple(_model(model)) for model in project.models}
     return Plan({t.name: t for targets in models.values() for t in targets}, models)
 
 
-def _model(model: Model, absent: Absent) -> Iterator[Target]:
-    for platform in model.platforms.values():
-        _check_options(model, platform)
+def _model(model: Model) -> Iterator[Target]:
+    ships = {name: platforms.shipped(model, each) for name, each in model.platforms.items()}
     yield from _data(model)
     if isinstance(model.source, OnnxSource):
         yield from _from_onnx(model, model.source)
     else:
         yield from _from_torch(model)
-        yield from _rounded(model, absent)
-    for platform in model.platforms.values():
-        if absent[platform.runtime] is None:
-            yield from _platform(model, platform)
-    yield from _verdicts(model, absent)
-
-
-def _check_options(model: Model, platform: Platform) -> None:
-    """Raises ManifestError, placed in the manifest, for what the platform's runtime cannot be asked for."""
-    try:
-        needs = base.find(platform.runtime).needs(platform.options)
-    except ManifestError as error:
-        option = error.place.removeprefix("options/")
-        place = f"{platform.place}{'/' if '#' in platform.place else '#/'}{option}"
-        raise ManifestError(place, error.fact, error.remedy) from None
-    if "student" in needs and isinstance(model.source, OnnxSource):
-        fact = f"{platform.runtime} is made from the model's module, and this model starts from an ONNX file"
-        remedy = 'Start from "source": {"module": ..., "weights": ...}, or leave this platform out'
-        raise ManifestError(platform.place, fact, remedy)
+        yield from _rounded(model, ships)
+    yield from platforms.environments(model.name, ships)
+    inputs = _roles(model, "onnx", "student", "evaluation", "calibration")
+    for each in ships.values():
+        yield from platforms.targets(model.name, each, inputs, {**_net(model), "export": _export(model)})
+    yield from _verdicts(model, ships)
 
 
 def _data(model: Model) -> Iterator[Target]:
@@ -222,9 +153,9 @@ def _distilled(model: Model, student: Student) -> Target:
     return Target(f"{model.name}:student", DISTIL, "the student, distilled", params, inputs, modules=code)
 
 
-def _rounded(model: Model, absent: Absent) -> Iterator[Target]:
+def _rounded(model: Model, ships: Platforms) -> Iterator[Target]:
     """What each arithmetic below float32 that a platform computes in does to the student."""
-    arithmetics = {way.rounds for each in model.platforms.values() for way in _ways(each, absent).values()}
+    arithmetics = {way.rounds for each in ships.values() for way in each.runs.values()}
     net = _net(model)
     inputs, code = _roles(model, "student", "evaluation"), (_module(net["module"]),)
     if arithmetics - {None}:
@@ -236,44 +167,11 @@ def _rounded(model: Model, absent: Absent) -> Iterator[Target]:
         yield Target(f"{model.name}:reference.{rounds}", ROUNDED, doc, params, inputs, modules=code)
 
 
-def _ways(platform: Platform, absent: Absent) -> Mapping[str, Way]:
-    """The ways in which a platform is run; none where this machine cannot."""
-    return base.find(platform.runtime).runs(platform.options) if absent[platform.runtime] is None else {}
-
-
-def _platform(model: Model, platform: Platform) -> Iterator[Target]:
-    runtime = base.find(platform.runtime)
-    name = f"{model.name}:{platform.name}"
-    params: dict[str, Any] = {"runtime": platform.runtime, "options": platform.options}
-    code = (runtime.__module__, *runtime.modules())
-    needs = runtime.needs(platform.options)
-    made = {**_net(model), "export": _export(model)} if "student" in needs else {}
-    yield Target(
-        name,
-        CONVERT,
-        f"the artefact for {platform.name} ({platform.runtime})",
-        {**params, **made},
-        _roles(model, *needs),
-        modules=(*code, *([_module(made["module"])] if made else [])),
-        tools=runtime.toolchain(),
-    )
-    inputs = {"artifact": name, **_roles(model, "evaluation")}
-    for label, way in runtime.runs(platform.options).items():
-        doc = f"outputs of {platform.name} on the evaluation data{f', {label}' if label else ''}"
-        run, told = _dotted(f"{name}.run", label), {**params, **way.params}
-        yield Target(run, RUN, doc, told, inputs, modules=code, tools=runtime.toolchain())
-
-
-def _dotted(name: str, way: str) -> str:
-    """`digits:ios.run.float16-sums`; the usual way of running has no name of its own."""
-    return f"{name}.{way}" if way else name
-
-
 def _export(model: Model) -> dict[str, Any]:
     return {"opset": model.export.opset, "dynamic": model.export.dynamic}
 
 
-def _verdicts(model: Model, absent: Absent) -> Iterator[Target]:
+def _verdicts(model: Model, ships: Platforms) -> Iterator[Target]:
     name, gates, shipped = model.name, model.gates, f"{model.name}:reference"
     if model.teacher is not None and gates.teacher is not None:
         inputs = {"reference": shipped, "outputs": f"{name}:teacher.outputs"}
@@ -293,17 +191,17 @@ def _verdicts(model: Model, absent: Absent) -> Iterator[Target]:
             {"gate": gates.task, "target": shipped},
             inputs,
         )
-    yield _across(model, absent)
+    yield _across(model, ships)
 
 
-def _across(model: Model, absent: Absent) -> Target:
+def _across(model: Model, ships: Platforms) -> Target:
     """Gate 3: runs go by the names of their platforms, `ios`, or where there are several, `ios.float16-sums`."""
     name, shipped = model.name, f"{model.name}:reference"
     runs, rounds = dict[str, str](), dict[str, str]()
-    for platform in model.platforms.values():
-        for label, way in _ways(platform, absent).items():
-            run = _dotted(platform.name, label)
-            runs[run] = _dotted(f"{name}:{platform.name}.run", label)
+    for platform, each in ships.items():
+        for label, way in each.runs.items():
+            run = platforms.dotted(platform, label)
+            runs[run] = platforms.dotted(f"{name}:{platform}.run", label)
             if way.rounds is not None and _net(model):
                 rounds[run] = way.rounds
     inputs = {
@@ -313,19 +211,7 @@ def _across(model: Model, absent: Absent) -> Target:
         **{f"rounded.{each}": f"{shipped}.{each}" for each in rounds.values()},
         **({"preflight": f"{name}:preflight"} if rounds else {}),
     }
-    platforms = {p.name: _judged(p, absent[p.runtime]) for p in model.platforms.values()}
-    params = {"gate": model.gates.runtime, "model": name, "platforms": platforms, "rounds": rounds}
+    told = {platform: platforms.judged(each) for platform, each in ships.items()}
+    params = {"gate": model.gates.runtime, "model": name, "platforms": told, "rounds": rounds}
     doc = "gate 3: every runtime against the reference and each other"
     return Target(f"{name}:verdict.runtime", ACROSS_RUNTIMES, doc, params, inputs)
-
-
-def _judged(platform: Platform, unavailable: str | None) -> dict[str, Any]:
-    """What the runtime gate is told of a platform."""
-    return {
-        "runtime": platform.runtime,
-        "required": platform.required,
-        "evidence": platform.evidence,
-        "unavailable": unavailable,
-        "tolerance": platform.tolerance,
-        "budgets": platform.budgets,
-    }

@@ -12,6 +12,7 @@
 | version DIST       | version of every distribution that code imports, or the recipe declares  |
 | params             | canonical JSON of the manifest values the recipe reads                   |
 | file ROLE          | digest of a project file                                                 |
+| machine WHAT       | digest of a program of this machine that decides the result, a browser   |
 | input ROLE         | digest of an input target's output                                       |
 
 A target's own name is no part: the same work under two names is done once.
@@ -29,7 +30,7 @@ from xxhash import xxh3_128
 
 from modelbuild.closure import ClosureReader
 from modelbuild.errors import BuildError
-from modelbuild.graph import Recipe, Target
+from modelbuild.targets import Recipe, Target
 from modelbuild.versions import ImportNames, installed, normal
 
 GENERATION = 1  # raise it when the meaning of stored bytes changes: every key changes with it
@@ -69,6 +70,7 @@ class Keys:
         """
         own = [("params", _canonical(dict(target.params)))]
         own += [(f"file {role}", self._file(target, path)) for role, path in sorted(target.files.items())]
+        own += [(f"machine {what}", self._program(target, p)) for what, p in sorted(target.machine.items())]
         own += [(f"input {role}", inputs[role]) for role in sorted(inputs)]
         return (*self._code(target), *own)
 
@@ -81,6 +83,13 @@ class Keys:
                 f"cannot read {path}: {error.strerror}",
                 "Restore the file or name another in the manifest.",
             ) from error
+
+    def _program(self, target: Target, path: str) -> str:
+        try:
+            return self._digest(Path(path))
+        except OSError as error:
+            fact = f"cannot read {path}: {error.strerror}"
+            raise BuildError(target.name, fact, "Install it anew, or leave out what needs it.") from error
 
     def _code(self, target: Target) -> Parts:
         """Parts shared by all targets of one recipe and the same modules."""
@@ -160,6 +169,8 @@ def _words(target: Target, label: str, old: str, new: str) -> str:
         return f"code {'added' if not old else 'removed' if not new else 'changed'}: {name}"
     if kind == "file":
         return f"file changed: {target.files.get(name, name)}"
+    if kind == "machine":
+        return f"another {name} on this machine"
     if kind == "input":
         return f"input changed: {target.inputs.get(name, name)}"
     return f"{name or kind}: {old or 'none'} -> {new or 'none'}"

@@ -43,6 +43,11 @@ class Workspace(NamedTuple):
         return self.cache / "leases"
 
     @property
+    def environments(self) -> Path:
+        """Installed environments, by the digest of their lock; each can be made again from it."""
+        return self.cache / "environments"
+
+    @property
     def logs(self) -> Path:
         return self.cache / "logs"
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from modelbuild.tensors import Arrays
 
 
+USUAL_BATCH = 64  # samples a call where neither the model nor the platform says
+
+
 class Wanted(NamedTuple):
     """One input of a model: `shape` as messages show it, `fits` whether an array of a given shape will do."""
 
@@ -23,16 +26,45 @@ class Wanted(NamedTuple):
     fits: Callable[[tuple[int, ...]], bool]
 
 
-def counted(runtime: str, wanted: Sequence[Wanted], inputs: Arrays) -> int:
+class Port(NamedTuple):
+    """One input or output: a fixed axis is a number, a free one its name or None; samples first."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...]
+
+
+def wanted(port: Port) -> Wanted:
+    """What an array for this input has to be; the number of samples is left open."""
+
+    def fits(shape: tuple[int, ...]) -> bool:
+        pairs = zip(port.shape[1:], shape[1:], strict=False)
+        return len(shape) == len(port.shape) and all(a == b for a, b in pairs if isinstance(a, int))
+
+    return Wanted(port.name, port.dtype, port.shape, fits)
+
+
+def batch_of(runtime: str, inputs: Sequence[Port], asked: int | None) -> tuple[int, bool]:
+    """Samples a call, and whether the model fixes that number. Raises RecipeError where both say different ones."""
+    fixed = {port.shape[0] for port in inputs if port.shape and isinstance(port.shape[0], int)}
+    if not fixed:
+        return asked or USUAL_BATCH, False
+    if len(fixed) > 1 or (asked is not None and {asked} != fixed):
+        fact = f"the model takes batches of {', '.join(sorted(map(str, fixed)))}, the platform says {asked}"
+        raise RecipeError(runtime, fact, 'Export with a dynamic batch, or leave "batch" out')
+    return int(next(iter(fixed))), True
+
+
+def counted(runtime: str, asked: Sequence[Wanted], inputs: Arrays) -> int:
     """The number of samples, once every input is what the model asks for.
 
     Raises RecipeError for an input that is missing, not asked for, or of another dtype or shape.
     """
-    names = [each.name for each in wanted]
+    names = [each.name for each in asked]
     for name in inputs:
         if name not in names:
             raise RecipeError(runtime, f'the model has no input "{name}"', did_you_mean(name, names))
-    for each in wanted:
+    for each in asked:
         if each.name not in inputs:
             fact = f'input "{each.name}" is missing; given: {", ".join(sorted(inputs)) or "nothing"}'
             raise RecipeError(runtime, fact, "Names are matched exactly")

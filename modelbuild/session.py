@@ -41,16 +41,24 @@ def _local() -> Executor:
 class Session:
     """The state of one run; `executor` makes what runs the jobs, when the first target must be built.
 
-    Raises ManifestError when the project's manifests are wrong.
+    `required` is what the command line wants evidence of. Raises ManifestError when the project's manifests are
+    wrong, CommandError for a requirement that nothing could meet.
     """
 
-    def __init__(self, root: Path, executor: Callable[[], Executor] = _local) -> None:
+    def __init__(
+        self, root: Path, executor: Callable[[], Executor] = _local, required: tuple[str, ...] = ()
+    ) -> None:
         self.began = time.perf_counter()
         self.at = Workspace(root)
         self.journal = Journal(self.at.state_db)
         self.project = manifest.load(root, self.journal.memo("manifest"))
         self.plan = graph.plan(self.project)
         self.examiner = Examiner(self.plan, self.at, self.journal)
+        self.required = required
+        if required:
+            from modelbuild import requirements
+
+            requirements.check(required, self.plan)
 
         self._executor = executor
         self._builder: Builder | None = None
@@ -100,7 +108,7 @@ class Session:
         for target in self.plan.of(model):  # what this run did not come to may be up to date all the same
             if target.name not in self.examiner.outcomes:
                 self.examiner.note_if_up_to_date(target.name)
-        return summary.collect(self.examiner, model, time.perf_counter() - self.began)
+        return summary.collect(self.examiner, model, time.perf_counter() - self.began, self.required)
 
     def remove_report(self, model: str) -> None:
         """Remove the report's files."""
@@ -111,7 +119,7 @@ class Session:
         """Digest of everything a report says that can differ from run to run, times aside."""
         outcomes = [self.examiner.outcomes.get(t.name) for t in self.plan.of(model)]
         said = [(o.target, o.state, o.key, o.digest, o.reason, o.error) if o else None for o in outcomes]
-        return digests.of_bytes(json.dumps(said).encode())
+        return digests.of_bytes(json.dumps([said, self.required]).encode())
 
     def _stamps(self, model: str) -> str:
         paths = [self.at.out(model) / name for name in REPORTS]
@@ -143,7 +151,7 @@ class Session:
     def _verdicts(self, model: str) -> str:
         names = self.plan.verdicts(model)
         said = [(n, o.digest) for n in names if (o := self.examiner.outcomes.get(n)) is not None]
-        return digests.of_bytes(json.dumps(said).encode())
+        return digests.of_bytes(json.dumps([said, self.required]).encode())
 
     def close(self) -> None:
         """Let go of what was begun, and write what was learnt."""

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
-from modelbuild import witness
+from modelbuild import requirements, witness
 from modelbuild.equivalence import verdict
 from modelbuild.equivalence.verdict import Verdict
 from modelbuild.examine import Examiner
-from modelbuild.graph import Target
 from modelbuild.report.record import PlatformRow, Report, TargetRow
+from modelbuild.runtimes.base import RANK
+from modelbuild.targets import Target
 
 
-def collect(run: Examiner, model: str, seconds: float) -> Report:
-    """Return the report of `model`: it is ok when every target is there and every verdict holds."""
+def collect(run: Examiner, model: str, seconds: float, required: Sequence[str] = ()) -> Report:
+    """Return the report of `model`: it is ok when every target is there and every verdict holds.
+
+    `required` are platforms, `PLATFORM` or `PLATFORM:WAY`, that the command line wants evidence of.
+    """
     targets = tuple(_row(run, target) for target in run.plan.of(model))
-    verdicts = tuple(row for name in run.plan.verdicts(model) for row in _verdicts(run, name))
+    found = (row for name in run.plan.verdicts(model) for row in _verdicts(run, name))
+    verdicts = tuple(requirements.held_to(row, required) for row in found)
     whole = all(row.state in ("built", "restored", "up-to-date") for row in targets)
     ok = whole and bool(verdicts) and all(row.ok for row in verdicts)
     return Report(model, ok, seconds, targets, verdicts, _platforms(run, model))
@@ -56,11 +62,18 @@ def _evidence(run: Examiner, name: str) -> str:
     return str(json.loads((run.at.out(name) / "run.json").read_bytes())["evidence"])
 
 
+def _best(run: Examiner, model: str, platform: str) -> str:
+    """The best evidence that any way of running the platform gave."""
+    first = f"{model}:{platform}.run"
+    runs = [t.name for t in run.plan.of(model) if t.name == first or t.name.startswith(f"{first}.")]
+    return max((_evidence(run, name) for name in runs), key=RANK.index, default="none")
+
+
 def _platforms(run: Examiner, model: str) -> tuple[PlatformRow, ...]:
     gate = run.plan.targets[f"{model}:verdict.runtime"].params["platforms"]
     rows = []
     for name, platform in gate.items():
         unavailable = platform["unavailable"]
-        evidence = "none" if unavailable else _evidence(run, f"{model}:{name}.run")
+        evidence = "none" if unavailable else _best(run, model, name)
         rows.append(PlatformRow(name, platform["runtime"], platform["required"], evidence, unavailable or ""))
     return tuple(rows)

@@ -20,7 +20,10 @@ from modelbuild.wording import at, closest, cut, quote, shown
 
 _SHORT_NAME = re.compile(r"[A-Za-z0-9_-]+")
 RESERVED = frozenset(
-    ("data", "teacher", "student", "reference", "preflight", "onnx", "verdict", "report", "gate", "source")
+    (
+        *("data", "teacher", "student", "reference", "preflight", "onnx", "environment", "verdict"),
+        *("report", "gate", "source"),
+    )
 )
 Found = Iterator[ManifestError]
 

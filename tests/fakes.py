@@ -9,11 +9,11 @@ from typing import Any
 from modelbuild.build import Builder
 from modelbuild.examine import Examiner, Outcome
 from modelbuild.execute import Executor
-from modelbuild.graph import Plan, Recipe, Target
 from modelbuild.job import Job
 from modelbuild.journal import Journal
 from modelbuild.paths import Workspace
 from modelbuild.progress import Sink
+from modelbuild.targets import Plan, Recipe, Target
 
 RECIPES = '''\
 """Recipes of the tiny project."""

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from modelbuild import keys as keymaker
 from modelbuild.digest import of_file
 from modelbuild.errors import BuildError
-from modelbuild.graph import Recipe
 from modelbuild.keys import Keys, differences, expanded, key_of, reason
+from modelbuild.targets import Recipe
 
 FILES = {
     "lab.py": "import steps.train\ndef f(i, p, o): ...",

@@ -10,6 +10,7 @@ import modelbuild
 PACKAGE = Path(modelbuild.__file__).parent
 FOLDERS = (
     "commands",
+    "environments",
     "equivalence",
     "recipes",
     "report",
@@ -23,7 +24,7 @@ LAYERS = """
     wording
     confine strictjson schemas journal witness leases closure versions
     declare modules
-    callables dataset deterministic samples
+    callables dataset deterministic samples processor nodejs
     network
     runtimes.base
     equivalence
@@ -32,12 +33,16 @@ LAYERS = """
     code_names schema_errors
     validate
     manifest
+    targets
+    platforms
     graph
     keys
     store job
+    environments
     examine bench gc zygote
     recipes
     zoo
+    requirements
     execute summary view
     build
     session
@@ -136,6 +141,8 @@ NO_OP = [
     "modules",
     "runtimes.base",
     "manifest",
+    "targets",
+    "platforms",
     "graph",
     "keys",
     "examine",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from types import MappingProxyType
 from typing import Any
@@ -23,10 +23,9 @@ from modelbuild.equivalence.demand import CEILINGS, FLOORS, RuntimeDemand, withi
 from modelbuild.equivalence.metrics import METRICS, sums, worst_sample
 from modelbuild.equivalence.tolerance import Reference, Tolerance, looser, refuse_flips, tolerance
 from modelbuild.equivalence.verdict import Verdict
-from modelbuild.runtimes.base import Evidence, Run
+from modelbuild.runtimes.base import RANK, Evidence, Run
 
 Array = NDArray[Any]
-RANK: tuple[Evidence, ...] = ("none", "interpreted", "executed")
 NOTHING: Mapping[str, str] = MappingProxyType({})
 NO_LIMIT = "for information: no limit is set"
 
@@ -35,13 +34,15 @@ NO_LIMIT = "for information: no limit is set"
 class Platform:
     """A platform of the manifest; `unavailable` is why it was not run, None when nothing is known.
 
-    `demand` is its own, None where the gate's holds. `evidence` is the least that counts for it.
+    `demand` is its own, None where the gate's holds. `evidence` is the least that counts for it. `absent`: ways
+    of running it that this machine does not have, and why.
     """
 
     required: bool = True
     unavailable: str | None = None
     demand: RuntimeDemand | None = None
     evidence: Evidence = "interpreted"
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,9 @@ def _evidence(model: str, platforms: Mapping[str, Platform], ran: Mapping[str, R
         best: Evidence = max(had, key=RANK.index, default="none")
         if RANK.index(best) < RANK.index(platform.evidence):
             yield _too_little(Subject(f"{model}:{name}", name, "", "", "reference", best), platform)
+        for way, reason in sorted(platform.absent.items()):
+            subject = Subject(f"{model}:{name}", name, "", way, "reference", "none")
+            yield subject.says("", "evidence", None, None, True, f"not evidenced: {reason}")
     if not ran:
         subject = Subject(f"{model}:reference", "", "", "", "reference", "none")
         yield subject.says("", "evidence", None, None, False, "nothing was checked: no platform was run")
@@ -157,7 +161,8 @@ def _evidence(model: str, platforms: Mapping[str, Platform], ran: Mapping[str, R
 def _too_little(subject: Subject, platform: Platform) -> Verdict:
     """Red where the platform is required, else for the record."""
     if subject.evidence == "none":
-        detail = f"not evidenced: {platform.unavailable or 'it was not run'}"
+        reasons = "; ".join(dict.fromkeys(platform.absent.values()))
+        detail = f"not evidenced: {platform.unavailable or reasons or 'it was not run'}"
     else:
         detail = f"only {subject.evidence}, and the manifest demands that it is {platform.evidence}"
     if platform.required:

@@ -12,12 +12,12 @@ from typing import Any
 
 from modelbuild import tensors
 from modelbuild.equivalence import budget, demand, preflight, verdict
-from modelbuild.equivalence.gate import RANK, Evaluation, Platform, platform_of, runtime_gate
+from modelbuild.equivalence.gate import Evaluation, Platform, platform_of, runtime_gate
 from modelbuild.equivalence.quality import task_gate, teacher_gate
 from modelbuild.equivalence.tolerance import Reference
 from modelbuild.equivalence.verdict import Verdict
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.base import Run
+from modelbuild.runtimes.base import RANK, Run
 
 RUN_ROLE, ROUNDED_ROLE = "run.", "rounded."
 
@@ -70,8 +70,9 @@ def _warnings(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> Iterator
 
 def _budgets(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> Iterator[Verdict]:
     for name, platform in params["platforms"].items():
-        if f"{RUN_ROLE}{name}" in inputs:
-            record = json.loads((inputs[f"{RUN_ROLE}{name}"] / "run.json").read_text())
+        runs = [each for each in inputs if each.partition(RUN_ROLE)[2].partition(".")[0] == name]
+        if runs:  # each is a run of the same artefact
+            record = json.loads((inputs[runs[0]] / "run.json").read_text())
             target = f"{params['model']}:{name}"
             yield from budget.verdicts(target, name, record, platform.get("budgets", {}))
 
@@ -82,6 +83,7 @@ def _platform(gate: Mapping[str, Any], name: str, platform: Mapping[str, Any]) -
         platform["unavailable"],
         _own(gate, name, platform),
         platform.get("evidence", "interpreted"),
+        platform.get("absent", {}),
     )
 
 

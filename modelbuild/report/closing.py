@@ -39,7 +39,7 @@ def _warnings(report: Report) -> list[str]:
 
 
 def _about(row: Verdict) -> str:
-    return f"{clean.line(row.platform)}: " if row.platform else ""
+    return f"{clean.line(' '.join(filter(None, (row.platform, row.backend))))}: " if row.platform else ""
 
 
 def _headline(report: Report) -> str:

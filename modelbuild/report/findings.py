@@ -101,7 +101,8 @@ def unavailable(report: Report, platform: PlatformRow) -> str:
 def warnings(report: Report) -> list[Verdict]:
     """What nothing is demanded of and someone should read all the same."""
     found = [row for row in observed(report) if row.metric == preflight.METRIC and row.measured is None]
-    return [*found, *(row for row in observed(report) if row.metric == "evidence")]
+    absent = [row for row in unchecked(report) if row.metric == "evidence"]
+    return [*found, *(row for row in observed(report) if row.metric == "evidence"), *absent]
 
 
 def failed(report: Report) -> list[TargetRow]:

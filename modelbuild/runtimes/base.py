@@ -2,7 +2,7 @@
 
 A runtime lives in `modelbuild/runtimes/<name>.py` (a hyphen in the name is an underscore in the file) as the
 attribute `RUNTIME`, or in another distribution behind the entry-point group `modelbuild.runtimes`. The
-graph asks for `toolchain`, `available`, `needs`, `modules` and `runs` on every build, also one with nothing to
+graph asks for `toolchain`, `available`, `conversion`, `modules` and `runs` on every build, also one with nothing to
 do: importing a runtime's module and calling these must not load the packages that do the work.
 """
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GROUP = "modelbuild.runtimes"
 Evidence = Literal["executed", "interpreted", "none"]
+RANK: tuple[Evidence, ...] = ("none", "interpreted", "executed")  # from the least
 Target = Literal["onnx", "student", "evaluation", "calibration"]
 
 
@@ -29,7 +30,8 @@ class Run(NamedTuple):
     """What came out of one artefact: arrays by output name (samples first), and who computed them.
 
     `evidence` is "executed" when the shipped runtime ran the artefact, "interpreted" when a reference
-    interpreter evaluated the shipped file. `placement` maps a node to the provider or device that ran it.
+    interpreter evaluated the shipped file. `placement` maps a node to the provider or device that ran it; `facts`
+    is what else is worth a record, as JSON values: the processor's flags, the adapter of a GPU.
     """
 
     outputs: Arrays
@@ -37,17 +39,48 @@ class Run(NamedTuple):
     backend: str
     evidence: Evidence
     placement: Mapping[str, str] = MappingProxyType({})
+    facts: Mapping[str, Any] = MappingProxyType({})
+
+
+class Environment(NamedTuple):
+    """Packages that a conversion or a run needs beside those of the build, isolated: "python" (uv) or "node" (npm).
+
+    `pins` are requirements of that kind, "onnxruntime==1.18.1" or "onnxruntime-web@1.30.0"; the build locks and
+    installs them once, and hands the folder of the installed environment over as `params["environment"]`. `lock`
+    names files of a lock that was made before, by role: "manifest" and "lock" of npm.
+    """
+
+    name: str
+    kind: Literal["python", "node"]
+    pins: tuple[str, ...]
+    lock: Mapping[str, str] = MappingProxyType({})
+
+
+class Conversion(NamedTuple):
+    """What `convert` reads: target folders by name, of the platform's options those in `options`, an environment.
+
+    An option that only runs read is not among them: to add a way of running leaves the artefact as it is.
+    """
+
+    needs: tuple[Target, ...]
+    options: Mapping[str, Any] = MappingProxyType({})
+    environment: Environment | None = None
 
 
 class Way(NamedTuple):
-    """One way of running an artefact: what `run` finds in `params` beside the options.
+    """One way of running an artefact: `options` is what `run` reads of the platform's, and nothing else.
 
     `rounds` is the arithmetic below float32 that is computed in: "float16" where every result is rounded to it,
     "float16-sums" where every step of a sum is too; None for float32. The gate allows what that alone does.
+    `machine` names files of this machine that decide what comes out, a browser; their contents are part of the key.
+    `unavailable` says why this machine cannot run in this way and what to do about it; None when it can.
     """
 
-    params: Mapping[str, Any] = MappingProxyType({})
+    options: Mapping[str, Any] = MappingProxyType({})
     rounds: str | None = None
+    environment: Environment | None = None
+    machine: Mapping[str, str] = MappingProxyType({})
+    unavailable: str | None = None
 
 
 @runtime_checkable
@@ -62,28 +95,29 @@ class Runtime(Protocol):
     def available(self) -> str | None:
         """Why this machine cannot run the format, and what to do about it; None when it can."""
 
-    def needs(self, options: Mapping[str, Any]) -> tuple[Target, ...]:
-        """Which targets `convert` reads. Raises ManifestError, placed at the option, for a bad option."""
+    def conversion(self, options: Mapping[str, Any]) -> Conversion:
+        """What `convert` reads. Raises ManifestError, placed at the option, for a bad option."""
 
     def modules(self) -> tuple[str, ...]:
         """Dotted names of the modules besides its own that belong to the runtime; may be empty."""
 
     def runs(self, options: Mapping[str, Any]) -> Mapping[str, Way]:
-        """The ways in which an artefact is run, by name; "" names the only one, or the usual one of several."""
+        """The ways in which an artefact is run, by name; "" is the name of the only one, or of the usual one."""
 
     # ---------------------------------------------------------------------------------------------------
 
     def convert(self, model: Mapping[str, Path], out: Path, params: Mapping[str, Any]) -> None:
         """Write the artefact into folder `out` from the target folders in `model`, same bytes every time.
 
-        `params` is {"options": {...}} and, where the student is needed, its "module" and "args" and the model's
-        "export".
+        `params` has the conversion's "options", the folder of its "environment" where it has one and, where the
+        student is needed, its "module" and "args" and the model's "export".
         Raises RecipeError when the model cannot be expressed in this format.
         """
 
     def run(self, artifact: Path, inputs: Arrays, params: Mapping[str, Any]) -> Run:
         """Run the artefact in folder `artifact` on every sample (first axis) of the named `inputs`.
 
+        `params` has the way's "options", and the folder of its "environment" where it has one.
         Raises RecipeError for an input that is missing, not asked for, or of another dtype or shape.
         """
 
@@ -141,4 +175,4 @@ def _checked(name: str, candidate: object) -> Runtime:
     )
 
 
-PARTS = ("name", "toolchain", "available", "needs", "modules", "runs", "convert", "run")
+PARTS = ("name", "toolchain", "available", "conversion", "modules", "runs", "convert", "run")

@@ -14,11 +14,11 @@ from modelbuild import gc
 from modelbuild.build import Builder
 from modelbuild.errors import InputChangedError, RecipeError
 from modelbuild.examine import Examiner
-from modelbuild.graph import Plan, Recipe, Target
 from modelbuild.job import Job
 from modelbuild.journal import Journal
 from modelbuild.paths import Workspace
 from modelbuild.progress import Sink
+from modelbuild.targets import Plan, Recipe, Target
 
 Recipes = dict[str, Callable[[dict[str, Path], Path], None]]
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelbuild.runtimes.base import Run, Runtime, Target, Way
+from modelbuild.runtimes.base import Conversion, Run, Runtime, Way
 from modelbuild.runtimes.coreml.options import NAME, parse
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ ROUNDS = {
     "float32": "float16",
     "float16": "float16-sums",
 }  # how sums are rounded -> what that leaves of float32
+
+RUN_ONLY = ("accumulation", "batch")  # options that leave the package as it is
 
 
 class CoreML:
@@ -37,9 +39,10 @@ class CoreML:
             return "coremltools is not installed: pip install coremltools"
         return None
 
-    def needs(self, options: Mapping[str, Any]) -> tuple[Target, ...]:
+    def conversion(self, options: Mapping[str, Any]) -> Conversion:
         parse(options)
-        return ("student", "evaluation")
+        read = {name: value for name, value in options.items() if name not in RUN_ONLY}
+        return Conversion(("student", "evaluation"), read)
 
     def modules(self) -> tuple[str, ...]:
         return ()
@@ -48,12 +51,12 @@ class CoreML:
         """One run a way of adding up float16; on macOS Core ML decides that, and there is one."""
         parsed = parse(options)
         if not parsed.half:
-            return {"": Way()}
+            return {"": Way(options)}
         if sys.platform == "darwin":
-            return {"": Way(rounds=ROUNDS["float16"])}
+            return {"": Way(options, ROUNDS["float16"])}
         ways = [each for each in ROUNDS if each in parsed.accumulation]  # float32, the usual, first
         named = {"" if way == ways[0] else f"{way}-sums": way for way in ways}
-        return {name: Way({"accumulation": way}, ROUNDS[way]) for name, way in named.items()}
+        return {name: Way({**options, "accumulation": [way]}, ROUNDS[way]) for name, way in named.items()}
 
     # ---------------------------------------------------------------------------------------------------
 

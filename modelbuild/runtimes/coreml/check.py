@@ -26,7 +26,7 @@ Call = Callable[[Mapping[str, Array]], Mapping[str, Any]]
 
 
 def run(artifact: Path, inputs: Arrays, params: Mapping[str, Any]) -> Run:
-    """Outputs for every sample; `params["accumulation"]` says how float16 is added up where that is ours to say.
+    """Outputs for every sample; the first `accumulation` says how float16 is added up where that is ours to say.
 
     Raises RecipeError for inputs that are not the package's, and for an operation that cannot be evaluated.
     """
@@ -36,7 +36,7 @@ def run(artifact: Path, inputs: Arrays, params: Mapping[str, Any]) -> Run:
 
         outputs = _outputs(predict.caller(artifact / PACKAGE, about), about, inputs, options)
         return Run(outputs, predict.version(), about.compute_units, "executed")
-    sums = params.get("accumulation", "float32")
+    sums = options.accumulation[0]
     evaluator = Evaluator(mlpackage.read(artifact / PACKAGE), sums)
     outputs = _outputs(evaluator, about, inputs, options)
     backend = f"evaluator, {sums} sums" if options.half else "evaluator"

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from modelbuild.errors import ManifestError, did_you_mean
 
@@ -14,7 +14,8 @@ NAME = "coreml"
 TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
 PRECISIONS = ("float32", "float16", "mixed")
 UNITS = ("all", "cpu_only", "cpu_and_gpu", "cpu_and_neural_engine")
-ACCUMULATIONS = ("float32", "float16")
+Accumulation = Literal["float32", "float16"]
+ACCUMULATIONS: tuple[Accumulation, ...] = ("float32", "float16")
 METADATA = ("author", "license", "version", "description")
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -29,7 +30,7 @@ class Options(NamedTuple):
     precision: str = "float32"
     keep_float32: Sequence[str] = ()
     compute_units: str = "all"
-    accumulation: Sequence[str] = ACCUMULATIONS
+    accumulation: Sequence[Accumulation] = ACCUMULATIONS
     batch: int | None = None
     names: Mapping[str, str] = {}  # never changed
     shapes: Mapping[str, Mapping[str, Any]] = {}

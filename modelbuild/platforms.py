@@ -1,0 +1,127 @@
+"""The targets of one platform: its artefact, the environments and runs it asks for, and what the gate is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from modelbuild.declare import Model, OnnxSource, Platform
+from modelbuild.errors import ManifestError
+from modelbuild.runtimes import base
+from modelbuild.runtimes.base import Conversion, Environment, Runtime, Way
+from modelbuild.targets import Recipe, Target
+
+LOCK = Recipe("modelbuild.recipes.environment:lock")
+CONVERT = Recipe("modelbuild.recipes.platform:convert")
+RUN = Recipe("modelbuild.recipes.platform:run")
+
+
+class Shipped(NamedTuple):
+    """A platform as this machine finds it; `unavailable` is why nothing of it can run here, None when it can.
+
+    `ways` are the ways of running it by their names, `code` the modules of its runtime.
+    """
+
+    platform: Platform
+    runtime: Runtime
+    conversion: Conversion
+    ways: Mapping[str, Way]
+    unavailable: str | None
+
+    @property
+    def runs(self) -> Mapping[str, Way]:
+        """The ways that this machine can run."""
+        if self.unavailable is not None:
+            return {}
+        return {name: way for name, way in self.ways.items() if way.unavailable is None}
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        return (self.runtime.__module__, *self.runtime.modules())
+
+
+def shipped(model: Model, platform: Platform) -> Shipped:
+    """Ask the platform's runtime. Raises ManifestError, placed in the manifest, for what cannot be asked of it."""
+    runtime = base.find(platform.runtime)
+    try:
+        conversion, ways = runtime.conversion(platform.options), runtime.runs(platform.options)
+    except ManifestError as error:
+        option = error.place.removeprefix("options/")
+        place = f"{platform.place}{'/' if '#' in platform.place else '#/'}{option}"
+        raise ManifestError(place, error.fact, error.remedy) from None
+    if "student" in conversion.needs and isinstance(model.source, OnnxSource):
+        fact = f"{platform.runtime} is made from the model's module, and this model starts from an ONNX file"
+        remedy = 'Start from "source": {"module": ..., "weights": ...}, or leave this platform out'
+        raise ManifestError(platform.place, fact, remedy)
+    return Shipped(platform, runtime, conversion, ways, runtime.available())
+
+
+def environments(model: str, platforms: Mapping[str, Shipped]) -> Iterator[Target]:
+    """The locked environments that the platforms' conversions and runs happen in, each once."""
+    asked: dict[str, Environment] = {}
+    for each in platforms.values():
+        if each.unavailable is None:
+            used = [each.conversion.environment, *(way.environment for way in each.runs.values())]
+            asked.update((e.name, e) for e in used if e is not None)
+    for name, environment in asked.items():
+        params: dict[str, Any] = {"kind": environment.kind, "pins": list(environment.pins)}
+        doc = f"the locked environment {name}"
+        yield Target(_environment(model, environment), LOCK, doc, params, files=dict(environment.lock))
+
+
+def _environment(model: str, environment: Environment) -> str:
+    return f"{model}:environment.{environment.name}"
+
+
+def targets(
+    model: str, each: Shipped, inputs: Mapping[str, str], made: Mapping[str, Any]
+) -> Iterator[Target]:
+    """The artefact of a platform and its runs; `inputs`: the targets there are, `made` describes the network."""
+    if each.unavailable is not None:
+        return
+    name, conversion = f"{model}:{each.platform.name}", each.conversion
+    network = dict(made) if "student" in conversion.needs else {}
+    yield Target(
+        name,
+        CONVERT,
+        f"the artefact for {each.platform.name} ({each.platform.runtime})",
+        {"runtime": each.platform.runtime, "options": dict(conversion.options), **network},
+        {**{n: inputs[n] for n in conversion.needs if n in inputs}, **_in(model, conversion.environment)},
+        modules=(*each.code, *([network["module"].partition(":")[0]] if network else [])),
+        tools=each.runtime.toolchain(),
+    )
+    for label, way in each.runs.items():
+        yield Target(
+            dotted(f"{name}.run", label),
+            RUN,
+            f"outputs of {each.platform.name} on the evaluation data{f', {label}' if label else ''}",
+            {"runtime": each.platform.runtime, "options": dict(way.options)},
+            {"artifact": name, "evaluation": inputs["evaluation"], **_in(model, way.environment)},
+            modules=each.code,
+            tools=each.runtime.toolchain(),
+            machine=way.machine,
+        )
+
+
+def _in(model: str, environment: Environment | None) -> dict[str, str]:
+    return {} if environment is None else {"environment": _environment(model, environment)}
+
+
+def dotted(name: str, way: str) -> str:
+    """`digits:ios.run.float16-sums`; the usual way of running has no name of its own."""
+    return f"{name}.{way}" if way else name
+
+
+def judged(each: Shipped) -> dict[str, Any]:
+    """What the runtime gate is told of a platform; `absent`: the ways this machine cannot run, and why."""
+    platform = each.platform
+    ways = {} if each.unavailable is not None else each.ways
+    return {
+        "runtime": platform.runtime,
+        "required": platform.required,
+        "evidence": platform.evidence,
+        "unavailable": each.unavailable,
+        "absent": {name: way.unavailable for name, way in ways.items() if way.unavailable is not None},
+        "tolerance": platform.tolerance,
+        "budgets": platform.budgets,
+    }

@@ -1,0 +1,57 @@
+"""ONNX Runtime Web: the canonical ONNX file in a browser, on WebAssembly and on WebGPU.
+
+Two hosts run it: Node, which has the same WebAssembly and the same engine as Chromium, and a real headless Chromium.
+What is here is asked on every build; the work is in the modules beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelbuild.runtimes.base import Conversion, Run, Runtime, Way
+from modelbuild.runtimes.onnxruntime_web.options import NAME, parse, ways
+
+if TYPE_CHECKING:
+    from modelbuild.tensors import Arrays
+
+
+class OnnxRuntimeWeb:
+    """The `Runtime` of the name "onnxruntime-web"."""
+
+    name = NAME
+
+    def toolchain(self) -> tuple[str, ...]:
+        return ("onnxruntime",)
+
+    def available(self) -> str | None:
+        """Each way of running says for itself whether its host is there."""
+        return None
+
+    def conversion(self, options: Mapping[str, Any]) -> Conversion:
+        parsed = parse(options)
+        return Conversion(("onnx",), {} if parsed.batch is None else {"batch": parsed.batch})
+
+    def modules(self) -> tuple[str, ...]:
+        return ()
+
+    def runs(self, options: Mapping[str, Any]) -> Mapping[str, Way]:
+        return ways(parse(options))
+
+    # ---------------------------------------------------------------------------------------------------
+
+    def convert(self, model: Mapping[str, Path], out: Path, params: Mapping[str, Any]) -> None:
+        """Write model.onnx and io.json, as for ONNX Runtime."""
+        from modelbuild.runtimes.onnxruntime import artefact
+
+        artefact.convert(model, out, params)
+
+    def run(self, artifact: Path, inputs: Arrays, params: Mapping[str, Any]) -> Run:
+        """By the host that the options name, with the files in `params["environment"]`."""
+        from modelbuild.runtimes.onnxruntime_web import check
+
+        return check.run(artifact, inputs, params)
+
+
+RUNTIME: Runtime = OnnxRuntimeWeb()
