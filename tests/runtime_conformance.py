@@ -13,8 +13,10 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -26,6 +28,7 @@ from nets import targets as student_targets
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from modelbuild import environments
 from modelbuild.errors import BuildError, ModelbuildError, RecipeError
 from modelbuild.recipes.rounded import ARITHMETICS
 from modelbuild.runtimes import base
@@ -174,6 +177,21 @@ def as_a_job(work: Callable[[], None]) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
+@cache
+def _installed(kind: str, pins: tuple[str, ...], lock: tuple[tuple[str, str], ...]) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        environments.lock(kind, pins, {role: Path(path) for role, path in lock}, Path(folder))
+        return str(environments.ready(Path(folder)))
+
+
+def installed(environment: base.Environment | None) -> dict[str, str]:
+    """The parameter that names the installed environment, where one is asked for."""
+    if environment is None:
+        return {}
+    lock = tuple(environment.lock.items())
+    return {"environment": _installed(environment.kind, environment.pins, lock)}
+
+
 class RuntimeConformance:
     name: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
@@ -195,13 +213,23 @@ class RuntimeConformance:
 
     @classmethod
     def params(cls, case: Case, **options: Any) -> dict[str, Any]:
+        conversion = base.find(cls.name).conversion({**cls.options, **options})
         return {
             "runtime": cls.name,
-            "options": {**cls.options, **options},
+            "options": dict(conversion.options),
+            **installed(conversion.environment),
             "module": f"{case.module.__module__}:{case.module.__qualname__}",
             "args": {},
             "export": {"dynamic": {"batch": [1, 64]}},
         }
+
+    @classmethod
+    def told(cls, way: base.Way | None = None) -> dict[str, Any]:
+        """What `run` is given: for the first way that there is, unless told which."""
+        if way is None:
+            ways = base.find(cls.name).runs(cls.options).values()
+            way = next(each for each in ways if each.unavailable is None)
+        return {"runtime": cls.name, "options": dict(way.options), **installed(way.environment)}
 
     @classmethod
     def targets(cls, case: Case, folder: Path, batch: int | str = "batch") -> dict[str, Path]:
@@ -210,7 +238,7 @@ class RuntimeConformance:
             "onnx": write_onnx(folder / "onnx", case.build(batch)),
             **student_targets(folder, case.module(), case.inputs()),
         }
-        return {name: made[name] for name in base.find(cls.name).needs(cls.options)}
+        return {name: made[name] for name in base.find(cls.name).conversion(cls.options).needs}
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -242,7 +270,7 @@ class RuntimeConformance:
         code = (
             "import sys; from modelbuild.runtimes import base; base.known();"
             f"r = base.find({self.name!r}); r.available(); r.toolchain(); r.modules();"
-            f"r.needs({dict(self.options)!r}); r.runs({dict(self.options)!r});"
+            f"r.conversion({dict(self.options)!r}); r.runs({dict(self.options)!r});"
             f"print(*(set({HEAVY!r}.split()) & sys.modules.keys()))"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -257,7 +285,7 @@ class RuntimeConformance:
         assert runtime.available() is None or len(str(runtime.available())) > 10
 
     def test_needs_known_targets(self, runtime: base.Runtime) -> None:
-        needs = runtime.needs(self.options)
+        needs = runtime.conversion(self.options).needs
         assert needs
         assert set(needs) <= set(get_args(base.Target))
 
@@ -266,16 +294,17 @@ class RuntimeConformance:
 
     def test_names_its_ways_of_running(self, runtime: base.Runtime) -> None:
         ways = runtime.runs(self.options)
-        assert "" in ways
+        assert ways
         for name, way in ways.items():
-            assert re.fullmatch(r"([a-z0-9]+(-[a-z0-9]+)*)?", name)
-            assert json.loads(json.dumps(dict(way.params), allow_nan=False)) == dict(way.params)
-            assert not {"runtime", "options", "module", "args", "export"} & way.params.keys()
+            assert re.fullmatch(r"([a-z0-9.]+(-[a-z0-9.]+)*)?", name)
+            assert json.loads(json.dumps(dict(way.options), allow_nan=False)) == dict(way.options)
             assert way.rounds in (None, *ARITHMETICS)
+            assert all(Path(path).is_file() for path in way.machine.values())
+            assert way.unavailable is None or len(way.unavailable) > 10
 
     def test_refuses_an_unknown_option(self, runtime: base.Runtime) -> None:
         with pytest.raises(ModelbuildError, match="no_such_option"):
-            runtime.needs({**self.options, "no_such_option": 1})
+            runtime.conversion({**self.options, "no_such_option": 1})
 
     def test_converts_to_the_same_bytes_and_leaves_its_inputs_alone(
         self, runtime: base.Runtime, case: Case, tmp_path: Path
@@ -298,7 +327,9 @@ class RuntimeConformance:
     ) -> None:
         inputs = case.inputs()
         for way in runtime.runs(self.options).values():
-            run = runtime.run(artifact, inputs, {**self.params(case), **way.params})
+            if way.unavailable is not None:
+                continue  # the build says "not evidenced" of it
+            run = runtime.run(artifact, inputs, self.told(way))
             self.check(run.outputs, case.answer(inputs))
             assert run.version
             assert run.backend
@@ -313,12 +344,12 @@ class RuntimeConformance:
             np.testing.assert_allclose(outputs[name], array, rtol=0, atol=self.atol)
 
     def test_runs_the_same_twice(self, runtime: base.Runtime, case: Case, artifact: Path) -> None:
-        one, two = (runtime.run(artifact, case.inputs(), self.params(case)).outputs for _ in range(2))
+        one, two = (runtime.run(artifact, case.inputs(), self.told()).outputs for _ in range(2))
         assert all(np.array_equal(one[name], two[name]) for name in one)
 
     def test_order_of_samples_is_kept(self, runtime: base.Runtime, case: Case, artifact: Path) -> None:
         inputs = {name: array[::-1].copy() for name, array in case.inputs().items()}
-        run = runtime.run(artifact, inputs, self.params(case))
+        run = runtime.run(artifact, inputs, self.told())
         self.check({name: array[::-1] for name, array in run.outputs.items()}, case.answer(case.inputs()))
 
     @pytest.mark.parametrize("fault", ["missing", "extra", "renamed", "dtype", "rank", "samples", "none"])
@@ -338,7 +369,7 @@ class RuntimeConformance:
         }[fault]
         shown = {"extra": "stray", "renamed": f"{name}_", "samples": "samples"}.get(fault, name)
         with pytest.raises(RecipeError, match=shown):
-            runtime.run(artifact, spoilt, self.params(case))
+            runtime.run(artifact, spoilt, self.told())
 
     def test_a_file_that_is_no_model_is_refused_in_words(
         self, runtime: base.Runtime, case: Case, tmp_path: Path

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from modelbuild import graph, manifest
+from modelbuild import graph, manifest, targets
 from modelbuild.errors import ManifestError
 from modelbuild.graph import plan
 from modelbuild.modules import locate
@@ -137,7 +137,7 @@ def test_the_code_a_manifest_names_is_part_of_the_targets_that_run_it(planned):
 
 def test_every_recipe_is_there(planned, tmp_path):
     for value in vars(graph).values():
-        if isinstance(value, graph.Recipe):
+        if isinstance(value, targets.Recipe):
             module, _, function = value.function.partition(":")
             assert f"def {function}(" in locate(tmp_path, module).read_text(), value.function
 
@@ -148,12 +148,15 @@ class Absent:
     def available(self):
         return "needs a GPU"
 
-    def needs(self, options):
-        return ("onnx",)
+    def conversion(self, options):
+        return base.Conversion(("onnx",))
+
+    def runs(self, options):
+        return {"": base.Way()}
 
 
 def test_a_runtime_that_is_not_here_has_no_artefact_and_stays_in_the_verdict(planned, monkeypatch):
-    monkeypatch.setattr(graph.base, "find", lambda name: Absent())
+    monkeypatch.setattr(base, "find", lambda name: Absent())
     found = planned(BASE)
     assert not {"android", "android.run"} & set(names(found))
     verdict = found.targets["tiny:verdict.runtime"]
@@ -192,7 +195,7 @@ def test_a_platform_in_float16_is_run_in_each_arithmetic_and_so_is_the_reference
     }
     assert judged.inputs["preflight"] == "tiny:preflight"
     runs = [found.targets[f"tiny:ios.run{way}"].params for way in ("", ".float16-sums")]
-    assert [each["accumulation"] for each in runs] == ["float32", "float16"]
+    assert [each["options"]["accumulation"] for each in runs] == [["float32"], ["float16"]]
 
 
 def test_a_platform_in_float32_needs_no_other_reference(planned):
@@ -238,8 +241,8 @@ class Half:
     def available(self):
         return None
 
-    def needs(self, options):
-        return ("onnx",)
+    def conversion(self, options):
+        return base.Conversion(("onnx",))
 
     def runs(self, options):
         return {"": base.Way(rounds="float16")}
@@ -251,7 +254,7 @@ class Half:
 
 
 def test_without_a_module_nothing_is_known_of_its_arithmetic(planned, monkeypatch):
-    monkeypatch.setattr(graph.base, "find", lambda name: Half())
+    monkeypatch.setattr(base, "find", lambda name: Half())
     found = planned(without("teacher", "student", source={"onnx": "m.onnx"}, gates={}))
     verdict = found.targets["tiny:verdict.runtime"]
     assert verdict.params["rounds"] == {}
@@ -269,12 +272,12 @@ def test_what_a_platform_demands_is_judged(planned):
     }
     found = planned(without(platforms={"android": {"runtime": "onnxruntime", **asked}}))
     judged = found.targets["tiny:verdict.runtime"].params["platforms"]["android"]
-    assert judged == {"runtime": "onnxruntime", "unavailable": None, **asked}
+    assert judged == {"runtime": "onnxruntime", "unavailable": None, "absent": {}, **asked}
 
 
 def test_a_runtime_that_is_not_here_is_run_in_no_way(planned, monkeypatch):
     monkeypatch.setattr(Half, "available", lambda self: "needs a GPU")
-    monkeypatch.setattr(graph.base, "find", lambda name: Half())
+    monkeypatch.setattr(base, "find", lambda name: Half())
     found = planned(BASE)
     assert not {"preflight", "reference.float16"} & set(names(found))
     assert found.targets["tiny:verdict.runtime"].params["rounds"] == {}

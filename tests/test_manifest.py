@@ -113,7 +113,13 @@ def test_declares_what_the_manifest_says_and_fills_in_the_rest(root):
     assert model.student == manifest.Student(NET, {}, {"task": 0.5, "soft": soft}, {**train, "steps": 1000})
     assert model.source is None
     assert model.export == manifest.Export(18, {"batch": [1, 64]})
-    options = {"precision": "float32", "optimisation": "all", "threads": 1}
+    options = {
+        "precision": "float32",
+        "format": "onnx",
+        "shapes": "free",
+        "optimisation": "all",
+        "threads": 1,
+    }
     android = manifest.Platform(
         "android",
         "manifests/x.json#/platforms/android",

@@ -17,10 +17,23 @@ from runtime_conformance import RuntimeConformance, dense, dense_answer, dense_i
 from modelbuild.errors import CommandError, ManifestError, RecipeError
 from modelbuild.runtimes import base
 from modelbuild.runtimes import onnxruntime as ours
+from modelbuild.runtimes.onnxruntime import check
 
 
 class TestOnnxRuntime(RuntimeConformance):
     name = "onnxruntime"
+
+
+class TestOtherVersions(RuntimeConformance):
+    """Levels, threads and an isolated version at once."""
+
+    name = "onnxruntime"
+    options = {"versions": ["1.18.1"], "optimisation": ["basic", "all"], "threads": [1, 2]}  # noqa: RUF012
+
+
+class TestOrtFormat(RuntimeConformance):
+    name = "onnxruntime"
+    options = {"format": "ort", "versions": ["1.18.1"]}  # noqa: RUF012
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +74,8 @@ def test_the_artefact_is_the_same_file_with_its_ports(tmp_path: Path) -> None:
 
 def test_run_says_what_ran_it(tmp_path: Path) -> None:
     found = run(tmp_path, dense(), optimisation="disabled")
-    assert (found.version, found.backend) == (onnxruntime.__version__, "CPUExecutionProvider")
+    assert found.version == onnxruntime.__version__
+    assert found.backend == "CPUExecutionProvider, optimisation disabled"
     assert found.evidence == "executed"
     if hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
         assert found.placement == dict.fromkeys(("first", "relu", "second", "bias"), "CPUExecutionProvider")
@@ -85,13 +99,13 @@ def test_batches_of_a_fixed_axis_are_filled_up(tmp_path: Path, monkeypatch: pyte
 
 
 def _sizes(monkeypatch: pytest.MonkeyPatch, folder: Path, axis: int | str, batch: int | None) -> list[int]:
-    seen, call = [], ours._call
+    seen, call = [], check._call
 
-    def spy(session: Any, names: list[str], feed: Any) -> list[Any]:
+    def spy(session: Any, feed: Any) -> Any:
         seen.append(len(feed["x"]))
-        return call(session, names, feed)
+        return call(session, feed)
 
-    monkeypatch.setattr(ours, "_call", spy)
+    monkeypatch.setattr(check, "_call", spy)
     found = run(folder, dense(axis), **({} if batch is None else {"batch": batch}))
     expected = dense_answer(dense_inputs())
     for name, array in expected.items():
@@ -178,7 +192,12 @@ def test_values_inside_by_name(tmp_path: Path) -> None:
         ({"optimization": "all"}, "options/optimization", 'Did you mean "optimisation"'),
         ({"optimisation": "al"}, "options/optimisation", 'Did you mean "all"'),
         ({"precision": "float16"}, "options/precision", "not one of float32"),
-        ({"format": "ort"}, "options/format", "not one of onnx"),
+        ({"format": "orx"}, "options/format", 'Did you mean "ort"'),
+        ({"versions": ["1.18"]}, "options/versions", "no version"),
+        ({"versions": ["1.18.1", "1.18.1"]}, "options/versions", "stands there twice"),
+        ({"versions": []}, "options/versions", "is empty"),
+        ({"shapes": "fxed"}, "options/shapes", 'Did you mean "fixed"'),
+        ({"format": "ort", "optimisation": ["basic", "all"]}, "options/optimisation", "optimised once"),
         ({"threads": 0}, "options/threads", "whole number"),
         ({"threads": True}, "options/threads", "whole number"),
         ({"batch": "8"}, "options/batch", "whole number"),
@@ -188,7 +207,7 @@ def test_options_are_refused_before_anything_is_built(
     options: dict[str, Any], place: str, words: str
 ) -> None:
     with pytest.raises(ManifestError, match=words) as caught:
-        ours.RUNTIME.needs(options)
+        ours.RUNTIME.conversion(options)
     assert caught.value.place == place
 
 

@@ -13,8 +13,10 @@ from modelbuild.equivalence import demand
 from modelbuild.errors import ManifestError
 from modelbuild.limits import LIMITS
 from modelbuild.recipes.training import Budget
-from modelbuild.runtimes import base, onnxruntime
+from modelbuild.runtimes import base
 from modelbuild.runtimes.coreml import options as coreml
+from modelbuild.runtimes.onnxruntime import options as onnxruntime
+from modelbuild.runtimes.onnxruntime_web import options as web
 from modelbuild.strictjson import walk
 
 FILES = sorted(path.relative_to(schemas.FOLDER).as_posix() for path in schemas.FOLDER.rglob("*.json"))
@@ -125,7 +127,33 @@ def test_the_runtime_takes_every_option_that_its_schema_lets_through(optimisatio
     full = schemas.filled(schemas.resolved(schemas.PLATFORM), platform)
     generic = schemas.resolved(schemas.PLATFORM)["properties"]
     parsed = onnxruntime.parse({key: value for key, value in full.items() if key not in generic})
-    assert (parsed.optimisation, parsed.threads, parsed.batch) == (optimisation, 1, 3)
+    assert (parsed.optimisation, parsed.threads, parsed.batch) == ((optimisation,), (1,), 3)
+
+
+@pytest.mark.parametrize(("name", "options"), [("onnxruntime", onnxruntime), ("onnxruntime-web", web)])
+def test_the_defaults_of_the_schema_are_those_of_the_runtime(name, options):
+    schema = raw(f"runtimes/{name}.schema.json")["properties"]
+    assert set(schema) == set(options.Options._fields)
+    full = schemas.filled(schemas.resolved(schemas.PLATFORM), {"runtime": name})
+    found = options.parse({key: value for key, value in full.items() if key in schema})
+    assert {k: _plain(v) for k, v in found._asdict().items()} == {
+        k: _plain(v) for k, v in options.Options()._asdict().items()
+    }
+
+
+def _plain(value):
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+def test_the_runtimes_of_onnx_take_every_value_that_their_schemas_list():
+    native = raw("runtimes/onnxruntime.schema.json")["properties"]
+    for name, allowed in (("format", onnxruntime.FORMATS), ("shapes", onnxruntime.SHAPES)):
+        assert tuple(native[name]["enum"]) == allowed
+    assert tuple(native["optimisation"]["then"]["items"]["enum"]) == onnxruntime.LEVELS
+    browser = raw("runtimes/onnxruntime-web.schema.json")["properties"]
+    for name, allowed in (("backends", web.BACKENDS), ("hosts", web.HOSTS)):
+        assert tuple(browser[name]["items"]["enum"]) == allowed
+    assert tuple(browser["optimisation"]["enum"]) == web.LEVELS
 
 
 def test_core_ml_takes_every_option_that_its_schema_lets_through():

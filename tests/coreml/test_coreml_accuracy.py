@@ -79,8 +79,8 @@ def test_a_package_is_as_near_to_pytorch_as_its_arithmetic_allows(
 ) -> None:
     ship = shipped(name)
     for way, limits in ship.ways(precision).items():
-        params = RUNTIME.runs({"precision": precision})[way].params
-        errors = ship.made[precision].errors(**params)
+        params = RUNTIME.runs({"precision": precision})[way].options
+        errors = ship.made[precision].errors(options=params)
         assert all(errors[output] <= limit for output, limit in limits.items()), (way, errors, limits)
         assert precision == "float32" or all(errors.values())  # float16 is really computed in
 
@@ -98,7 +98,7 @@ def test_the_limits_are_far_below_what_the_inputs_do_to_the_outputs(
 def test_both_ways_of_adding_up_differ(shipped: Callable[[str], Shipped]) -> None:
     made = shipped("wave").made["float16"]
     ways = RUNTIME.runs({"precision": "float16"})
-    one, two = (made.run(**way.params).outputs["wave"] for way in ways.values())
+    one, two = (made.run(options=way.options).outputs["wave"] for way in ways.values())
     assert not np.array_equal(one, two)
 
 
@@ -131,7 +131,7 @@ def beyond(made: Made, ways: Mapping[str, Mapping[str, float]]) -> bool:
     """Whether every way of running shows an output beyond its limit."""
     runs = RUNTIME.runs(made.params["options"])
     return all(
-        any(not error <= limits[output] for output, error in made.errors(**runs[way].params).items())
+        any(not error <= limits[output] for output, error in made.errors(options=runs[way].options).items())
         for way, limits in ways.items()
     )
 
@@ -157,7 +157,7 @@ def test_a_weight_too_large_for_float16_is_seen(
         shipped(name).made["float16"], tmp_path, WEIGHTS[name], lambda weight: np.copysign(6e4, weight)
     )
     for way in RUNTIME.runs({"precision": "float16"}).values():
-        outputs = wrong.run(**way.params).outputs
+        outputs = wrong.run(options=way.options).outputs
         unbounded = [output for output, array in outputs.items() if not np.isfinite(array).all()]
         saturated = name == "plain1d" and set(np.abs(outputs["wave"]).ravel()) >= {1.0}  # tanh of infinity
         assert unbounded or saturated

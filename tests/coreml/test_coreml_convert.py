@@ -428,7 +428,7 @@ def test_options_are_refused_before_anything_is_built(
     options: dict[str, Any], place: str, words: str
 ) -> None:
     with pytest.raises(ManifestError, match=words) as caught:
-        RUNTIME.needs(options)
+        RUNTIME.conversion(options)
     assert caught.value.place == f"options/{place}"
 
 
@@ -462,8 +462,8 @@ def test_a_run_for_every_way_of_adding_up(
 def test_on_a_mac_there_is_one_way_and_core_mls_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     (way,) = RUNTIME.runs({"precision": "float16"}).values()
-    assert (dict(way.params), way.rounds) == ({}, "float16-sums")
-    assert dict(RUNTIME.runs({})[""].params) == {}
+    assert (dict(way.options), way.rounds) == ({"precision": "float16"}, "float16-sums")
+    assert dict(RUNTIME.runs({})[""].options) == {}
 
 
 # -- batches

@@ -29,6 +29,6 @@ class TestCoreMLItself(RuntimeConformance):
     atol = 1e-4
 
     def test_what_runs_is_core_ml(self, runtime: base.Runtime, case, artifact) -> None:
-        run = runtime.run(artifact, case.inputs(), self.params(case))
+        run = runtime.run(artifact, case.inputs(), self.told())
         assert (run.evidence, run.backend) == ("executed", "cpu_only")
         assert run.version.startswith("macOS 1")

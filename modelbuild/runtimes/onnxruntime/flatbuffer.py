@@ -93,7 +93,8 @@ def write(table: Table, by: Schema) -> bytes:
     """A file that reads as `table`. Raises FormatError where it would be too large for the format."""
     writer = _Writer(by)
     writer.out += bytes(REFERENCE) + by.identifier
-    writer.refer(0, writer.table(by.root, table))
+    writer.table(0, by.root, table)
+    writer.strings()
     if len(writer.out) > LARGEST:
         raise FormatError("it is larger than 2 GiB, which the format cannot hold")
     return bytes(writer.out)
@@ -153,7 +154,7 @@ class _Reader:
     def _single(self, field: Field, at: int, table: Table, depth: int) -> Any:
         if not field.kinds:
             return self._string(at)
-        return self.table(_kind(field, table, self._by), at, depth + 1)
+        return self.table(_kind(field, table), at, depth + 1)
 
     def _string(self, at: int) -> bytes:
         if at not in self._strings:
@@ -180,34 +181,41 @@ class _Reader:
 
 
 class _Writer:
-    """Appends; a reference is filled in once what it refers to is written."""
+    """Appends what is referred to, and fills in the reference; it can only point forwards.
+
+    So strings, which many share, come last.
+    """
 
     def __init__(self, by: Schema) -> None:
         self.out, self._by = bytearray(), by
         self._vtables: dict[bytes, int] = {}
-        self._strings: dict[bytes, int] = {}
+        self._strings: dict[bytes, list[int]] = {}
 
-    def refer(self, at: int, to: int) -> None:
-        struct.pack_into("<I", self.out, at, to - at)
-
-    def table(self, kind: str, table: Table) -> int:
-        """Write, with everything inside; where it begins. The largest fields come first: no gaps."""
+    def table(self, at: int, kind: str, table: Table) -> None:
+        """Write, with everything inside, for the reference `at`. The largest fields come first: no gaps."""
         present = [(i, f) for i, f in enumerate(self._by.tables[kind]) if f and f.name in table]
-        present.sort(key=lambda each: -_width(each[1]))
         slots, end = [0] * (max((i for i, _ in present), default=-1) + 1), REFERENCE
-        for index, field in present:
+        for index, field in sorted(present, key=lambda each: -_width(each[1])):
             slots[index], end = end, end + _width(field)
         vtable = self._vtable(slots, end)
-        self._pad(8, REFERENCE)
-        start = len(self.out)
+        start = self._begin(at, 8)
         self.out += struct.pack("<i", start - vtable) + bytes(end - REFERENCE)
-        for index, field in sorted(present):
+        for index, field in present:
             place, value = start + slots[index], table[field.name]
             if field.plain and not field.vector:
                 self.out[place : place + field.size] = value
+            elif field.vector:
+                self._vector(place, field, value)
             else:
-                self.refer(place, self._value(field, value, table))
-        return start
+                self._single(place, field, value, table)
+
+    def strings(self) -> None:
+        """Write all that tables have referred to."""
+        for value, (first, *others) in self._strings.items():
+            start = self._begin(first, REFERENCE)
+            for place in others:
+                self._refer(place, start)
+            self.out += struct.pack("<I", len(value)) + value + b"\0"
 
     def _vtable(self, slots: list[int], extent: int) -> int:
         body = struct.pack(f"<{2 + len(slots)}H", VTABLE_HEAD + SLOT * len(slots), extent, *slots)
@@ -217,31 +225,30 @@ class _Writer:
             self.out += body
         return self._vtables[body]
 
-    def _value(self, field: Field, value: Any, table: Table) -> int:
-        if not field.vector:
-            return self._single(field, value, table)
-        self._pad(max(field.align, REFERENCE), REFERENCE)
-        start = len(self.out)
+    def _vector(self, at: int, field: Field, value: Any) -> None:
+        start = self._begin(at, field.align)
+        self.out += struct.pack("<I", len(value) // field.size if field.plain else len(value))
         if field.plain:
-            self.out += struct.pack("<I", len(value) // field.size)
             self.out += value
-            return start
-        self.out += struct.pack("<I", len(value)) + bytes(REFERENCE * len(value))
+            return
+        self.out += bytes(REFERENCE * len(value))
         for index, each in enumerate(value, 1):
-            self.refer(start + REFERENCE * index, self._single(field, each, table))
-        return start
+            self._single(start + REFERENCE * index, field, each, {})
 
-    def _single(self, field: Field, value: Any, table: Table) -> int:
-        if not field.kinds:
-            return self._string(value)
-        return self.table(_kind(field, table, self._by), value)
+    def _single(self, at: int, field: Field, value: Any, table: Table) -> None:
+        if field.kinds:
+            self.table(at, _kind(field, table), value)
+        else:
+            self._strings.setdefault(value, []).append(at)
 
-    def _string(self, value: bytes) -> int:
-        if value not in self._strings:
-            self._pad(REFERENCE)
-            self._strings[value] = len(self.out)
-            self.out += struct.pack("<I", len(value)) + value + b"\0"
-        return self._strings[value]
+    def _begin(self, at: int, align: int) -> int:
+        """Here begins what the reference `at` refers to; what follows its first 4 bytes is aligned."""
+        self._pad(max(align, REFERENCE), REFERENCE)
+        self._refer(at, len(self.out))
+        return len(self.out)
+
+    def _refer(self, at: int, to: int) -> None:
+        struct.pack_into("<I", self.out, at, to - at)
 
     def _pad(self, align: int, ahead: int = 0) -> None:
         """Until what comes `ahead` bytes later is a multiple of `align`."""
@@ -256,7 +263,7 @@ def _number_of(field: Field) -> str:
     return f"{field.name}_type"
 
 
-def _kind(field: Field, table: Table, by: Schema) -> str:
+def _kind(field: Field, table: Table) -> str:
     """The table that stands in `field`: in a union the one whose number is in the field before it."""
     if not field.union:
         return field.kinds[0]
