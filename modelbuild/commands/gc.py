@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
-from modelbuild import gc
+from modelbuild import environments, gc
 from modelbuild.commands.base import ProjectCommand, chosen, size
 from modelbuild.errors import CommandError
 from modelbuild.session import Session
@@ -55,6 +56,12 @@ class Gc(ProjectCommand):
         verb = "would free" if params["dry_run"] else "freed"
         self.say(f"{verb} {size(freed.bytes)} in {freed.objects} objects of {freed.records} records dropped")
         self.say(f"{size(freed.kept_bytes)} kept")
+        if limits.age is not None and not params["dry_run"]:
+            gone = environments.remove_unused(session.at, time.time() - limits.age)
+            if gone:
+                self.say(
+                    f"removed {gone} environment{'s' if gone > 1 else ''}: made again from the lock when needed"
+                )
 
     def _pin(self, session: Session, args: list[str], on: bool) -> None:
         if not args:

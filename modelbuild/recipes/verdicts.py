@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbuild import tensors
-from modelbuild.equivalence import budget, demand, preflight, verdict
+from modelbuild.equivalence import budget, demand, observations, preflight, verdict
 from modelbuild.equivalence.gate import Evaluation, Platform, platform_of, runtime_gate
 from modelbuild.equivalence.quality import task_gate, teacher_gate
 from modelbuild.equivalence.tolerance import Reference
@@ -59,7 +59,8 @@ def runtime(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path
         asked,
         params.get("rounds", {}),
     )
-    verdict.write(out_dir / "verdicts.json", [*found, *_budgets(inputs, params), *_warnings(inputs, params)])
+    more = (*_budgets(inputs, params), *_warnings(inputs, params), *_observations(inputs, params))
+    verdict.write(out_dir / "verdicts.json", [*found, *more])
 
 
 def _warnings(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> Iterator[Verdict]:
@@ -68,9 +69,21 @@ def _warnings(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> Iterator
         yield preflight.warning(params["model"], record)
 
 
+def _observations(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> Iterator[Verdict]:
+    said = set()  # what is so of the artefact is so in every run of it
+    for role, path in inputs.items():
+        if role.startswith(RUN_ROLE):
+            platform = platform_of(role.removeprefix(RUN_ROLE))
+            record = json.loads((path / "run.json").read_text())
+            for row in observations.rows(f"{params['model']}:{platform}", platform, record):
+                if (row.target, row.metric, row.detail) not in said:
+                    said.add((row.target, row.metric, row.detail))
+                    yield row
+
+
 def _budgets(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> Iterator[Verdict]:
     for name, platform in params["platforms"].items():
-        runs = [each for each in inputs if each.partition(RUN_ROLE)[2].partition(".")[0] == name]
+        runs = [each for each in inputs if platform_of(each.partition(RUN_ROLE)[2]) == name]
         if runs:  # each is a run of the same artefact
             record = json.loads((inputs[runs[0]] / "run.json").read_text())
             target = f"{params['model']}:{name}"

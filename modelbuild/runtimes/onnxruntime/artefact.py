@@ -77,7 +77,8 @@ def _to_ort(source: Path, target: Path, options: Options, environment: str | Non
         raise sessions.does_not_load(source, version, error) from error
     target.write_bytes(ort_format.canonical(target.read_bytes()))
     (target.parent / OPERATORS).write_text(mobile.required_operators(target))
-    _write_json(target.parent / MOBILE, mobile.usability(source))
+    found = mobile.usability(source)
+    _write_json(target.parent / MOBILE, {**found, "sentences": mobile.sentences(found)})
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from modelbuild import processor, samples
 from modelbuild.errors import RecipeError, did_you_mean
 from modelbuild.runtimes.base import Run
 from modelbuild.runtimes.onnxruntime import ports, sessions, worker
-from modelbuild.runtimes.onnxruntime.artefact import QUANTISED, model_file
+from modelbuild.runtimes.onnxruntime.artefact import MOBILE, QUANTISED, model_file
 from modelbuild.runtimes.onnxruntime.options import NAME, Options, parse
 
 if TYPE_CHECKING:
@@ -29,8 +30,19 @@ def run(artifact: Path, inputs: Arrays, params: Mapping[str, Any]) -> Run:
     model = model_file(artifact)
     with sessions.opened(model, options, params.get("environment")) as session:
         outputs = _outputs(session, inputs, options)
-        facts = {"processor": processor.describe()} if (artifact / QUANTISED).exists() else {}
-        return Run(outputs, session.version, _backend(options), "executed", session.placement, facts)
+        return Run(
+            outputs, session.version, _backend(options), "executed", session.placement, _facts(artifact)
+        )
+
+
+def _facts(artifact: Path) -> dict[str, Any]:
+    """What else a reader of the report should know of the artefact, and of this machine."""
+    facts: dict[str, Any] = {}
+    if (artifact / QUANTISED).exists():
+        facts["processor"] = processor.describe()
+    if (artifact / MOBILE).exists():
+        facts["mobile"] = json.loads((artifact / MOBILE).read_text())["sentences"]
+    return facts
 
 
 def _backend(options: Options) -> str:
