@@ -57,8 +57,9 @@ def test_a_processor_that_saturates_is_said_to():
 
 
 def test_what_the_usability_check_says_is_a_row_a_line():
-    found = [*observations.rows("m:a", "a", {"version": "1", "backend": "c", "evidence": "executed",
-                                             "facts": {"mobile": ["NNAPI: 7 of 9 nodes", "CoreML: all"]}})]  # fmt: skip
+    facts = {"mobile": ["NNAPI: 7 of 9 nodes", "CoreML: all"]}
+    record = {"version": "1", "backend": "c", "evidence": "executed", "facts": facts}
+    found = [*observations.rows("m:a", "a", record)]
     assert [(row.metric, row.detail) for row in found] == [
         ("mobile", "NNAPI: 7 of 9 nodes"),
         ("mobile", "CoreML: all"),

@@ -35,6 +35,10 @@ class TestOrtFormat(RuntimeConformance):
     name = "onnxruntime"
     options = {"format": "ort", "versions": ["1.18.1"]}  # noqa: RUF012
 
+    def test_shows_values_inside_where_it_can(self, runtime: Any, case: Any, artifact: Path) -> None:
+        with pytest.raises(RecipeError, match='Say "format": "onnx"'):
+            runtime.intermediates(artifact, case.inputs(), ("product",))
+
 
 @pytest.fixture(autouse=True)
 def nothing_remembered() -> Iterator[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,9 @@ def required_operators(model: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "operators.config"
         try:
-            create_config_from_models([model], config, enable_type_reduction=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)  # it leaves its files to be closed
+                create_config_from_models([model], config, enable_type_reduction=True)
         except Exception as error:
             raise RecipeError(NAME, f"the operators of {model.name} cannot be listed: {error}") from error
         lines = [line.rstrip() for line in config.read_text().splitlines()]
