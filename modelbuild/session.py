@@ -14,13 +14,15 @@ from modelbuild import graph, manifest
 from modelbuild.examine import Examiner
 from modelbuild.journal import Built, Journal
 from modelbuild.paths import Workspace
+from modelbuild.targets import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from modelbuild.build import Builder
     from modelbuild.execute import Executor
     from modelbuild.report import Report
+    from modelbuild.targets import Target
 
 REPORTS = ("report.html", "report.json", "report.xml")
 
@@ -73,6 +75,17 @@ class Session:
             if self._builder is None:
                 self._builder = Builder(self.examiner, self._executor())
             return self._builder
+
+    def extend(self, targets: Iterable[Target]) -> None:
+        """Know more targets in this run, of models that are there; one that is known already stays as it is."""
+        known, models = dict(self.plan.targets), dict(self.plan.models)
+        for target in targets:
+            if target.name not in known:
+                known[target.name] = target
+                models[target.model] = (*models[target.model], target)
+        self.plan = self.examiner.plan = Plan(known, models)
+        if self._builder is not None:
+            self._builder.plan = self.plan
 
     def describe(self, model: str) -> str:
         """Return a model's description, or a plain one."""

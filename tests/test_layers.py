@@ -46,6 +46,7 @@ LAYERS = """
     execute summary view
     build
     session
+    rehearsal
     doit_db doit_reporter
     doit_tasks
     commands

@@ -62,13 +62,16 @@ def _whole(place: Path) -> bool:
 
 
 def _files(place: Path) -> Iterator[tuple[str, int, int]]:
-    """Path, size and mtime_ns of every file, in a stable order; what Python compiles comes and goes: left out."""
+    """Path, size and mtime_ns of every file, in a stable order; what Python compiles comes and goes: left out.
+
+    Links are followed: the interpreter lies elsewhere, and an environment without it is none.
+    """
     for folder, folders, names in os.walk(place):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         for name in sorted(names):
             if name != INSTALLED:
                 path = f"{folder}/{name}"
-                s = os.lstat(path)
+                s = os.stat(path) if os.path.exists(path) else os.lstat(path)
                 yield os.path.relpath(path, place), s.st_size, s.st_mtime_ns
 
 
@@ -76,8 +79,10 @@ def remove_unused(at: Workspace, older_than: float) -> int:
     """Remove environments last used before that moment (seconds since the epoch); return how many."""
     gone = 0
     for place in at.environments.iterdir() if at.environments.is_dir() else ():
-        if place.is_dir() and place.stat().st_mtime < older_than:
-            with FileLock(f"{place}.lock"):
+        if not place.is_dir():
+            continue
+        with FileLock(f"{place}.lock"):  # asked inside: a build may be about to use it
+            if place.is_dir() and place.stat().st_mtime < older_than:
                 shutil.rmtree(place, ignore_errors=True)
-            gone += 1
+                gone += 1
     return gone

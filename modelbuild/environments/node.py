@@ -72,6 +72,18 @@ def install(pins: Sequence[str], locked: Path, place: Path) -> None:
         raise failed("node", pins, "installed", done, REMEDY)
 
 
+def versions(package: str) -> list[str]:
+    """The released versions of `package`, oldest first, as npm finds them. Raises RecipeError."""
+    done = _npm(Path.cwd(), "view", package, "versions", "--json", *QUIET)
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        found = None
+    if done.returncode != 0 or not isinstance(found, list):
+        raise failed("node", [package], "looked up", done, REMEDY)
+    return [each for each in found if "-" not in each]
+
+
 def _npm(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     found = nodejs.find()
     if found is None:

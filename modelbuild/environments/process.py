@@ -37,5 +37,5 @@ def failed(
 ) -> RecipeError:
     """The error for an installer that failed: its last lines say why."""
     lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-    said = " ".join(lines[-4:])[-600:].rstrip(".") or "it said nothing"
+    said = " ".join(lines[-8:])[-600:].rstrip(".") or "it said nothing"
     return RecipeError(f"the {kind} environment of {', '.join(pins)}", f"cannot be {doing}: {said}", remedy)

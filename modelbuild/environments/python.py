@@ -38,7 +38,17 @@ def install(pins: Sequence[str], locked: Path, place: Path) -> None:
     done = _uv("venv", "--quiet", "--no-project", "--python", sys.executable, str(place))
     if done.returncode == 0:
         wanted = ("--quiet", "--require-hashes", "--no-deps", "--requirements", str(locked / REQUIREMENTS))
-        install = ("pip", "install", *wanted, "--python", str(place / "bin" / "python"), *_indexes())
+        # Copied: through a link to uv's cache, whoever changes a file here changes what is installed from then on.
+        install = (
+            "pip",
+            "install",
+            *wanted,
+            "--link-mode",
+            "copy",
+            "--python",
+            str(place / "bin" / "python"),
+            *_indexes(),
+        )
         done = _uv(*install, "--offline")
         if done.returncode != 0:  # something of it was never downloaded
             done = _uv(*install)

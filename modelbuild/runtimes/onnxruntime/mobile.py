@@ -29,7 +29,8 @@ def usability(model: Path) -> dict[str, Any]:
     """What the checker says of the ONNX file: "accelerators", each by name with "as_is" and "fixed".
 
     Both have "nodes" (those it takes), "of" (all), "partitions", "unsupported" (operators), and "well" (YES, NO or
-    MAYBE); "fixed", the same with fixed input shapes, is None where the checker saw no reason to look. Raises RecipeError.
+    MAYBE); "fixed", the same with fixed input shapes, is None where the checker saw no reason to look. Raises
+    RecipeError.
     """
     lines = [line for message in _log_of(model) for line in message.splitlines()]
     found: dict[str, dict[str, Any]] = {}
