@@ -17,7 +17,14 @@ from modelbuild.declare import Model
 from modelbuild.environments import node, python
 from modelbuild.equivalence import verdict
 from modelbuild.equivalence.verdict import Verdict
-from modelbuild.errors import BuildError, CommandError, ManifestError, did_you_mean
+from modelbuild.errors import (
+    BuildError,
+    CommandError,
+    JobCrashedError,
+    ManifestError,
+    RecipeError,
+    did_you_mean,
+)
 from modelbuild.platforms import Shipped
 from modelbuild.runtimes.base import Way
 from modelbuild.session import Session
@@ -80,7 +87,7 @@ class Stage:
         for target in targets:
             try:
                 self._build(target.name)
-            except BuildError as error:
+            except (RecipeError, JobCrashedError) as error:
                 if target.recipe is not platforms.RUN:
                     raise
                 return Found(version, {}, {}, f"{error.fact}. {error.remedy}".rstrip(". "))
