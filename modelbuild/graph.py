@@ -43,9 +43,10 @@ def _model(model: Model) -> Iterator[Target]:
         yield from _from_torch(model)
         yield from _rounded(model, ships)
     yield from platforms.environments(model.name, ships)
-    inputs = _roles(model, "onnx", "student", "evaluation", "calibration")
+    inputs = _roles(model, "onnx", "student", "reference", "evaluation", "calibration")
     for each in ships.values():
         yield from platforms.targets(model.name, each, inputs, {**_net(model), "export": _export(model)})
+        yield from platforms.bundle(model, each, inputs)
     yield from _verdicts(model, ships)
 
 

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 from modelbuild.declare import Model, OnnxSource, Platform
 from modelbuild.errors import ManifestError
 from modelbuild.runtimes import base
-from modelbuild.runtimes.base import Conversion, Environment, Runtime, Way
+from modelbuild.runtimes.base import Bundling, Conversion, Environment, Runtime, Way
 from modelbuild.targets import Recipe, Target
 
 LOCK = Recipe("modelbuild.recipes.environment:lock")
 CONVERT = Recipe("modelbuild.recipes.platform:convert")
 RUN = Recipe("modelbuild.recipes.platform:run")
+BUNDLE = Recipe("modelbuild.recipes.bundle:bundle")
 
 
 class Shipped(NamedTuple):
@@ -34,6 +35,13 @@ class Shipped(NamedTuple):
         if self.unavailable is not None:
             return {}
         return {name: way for name, way in self.ways.items() if way.unavailable is None}
+
+    @property
+    def bundling(self) -> Conversion | None:
+        """What a bundle is made with, where the runtime makes one and this machine can."""
+        if self.unavailable is None and isinstance(self.runtime, Bundling):
+            return self.runtime.bundling(self.platform.options)
+        return None
 
     @property
     def code(self) -> tuple[str, ...]:
@@ -62,6 +70,7 @@ def environments(model: str, platforms: Mapping[str, Shipped]) -> Iterator[Targe
     for each in platforms.values():
         if each.unavailable is None:
             used = [each.conversion.environment, *(way.environment for way in each.runs.values())]
+            used += [each.bundling.environment] if each.bundling is not None else []
             asked.update((e.name, e) for e in used if e is not None)
     for name, environment in asked.items():
         params: dict[str, Any] = {"kind": environment.kind, "pins": list(environment.pins)}
@@ -101,6 +110,32 @@ def targets(
             tools=each.runtime.toolchain(),
             machine=way.machine,
         )
+
+
+def bundle(model: Model, each: Shipped, inputs: Mapping[str, str]) -> Iterator[Target]:
+    """What is delivered in place of the artefact where its runtime bundles it."""
+    if each.bundling is None:
+        return
+    platform, own = each.platform, each.platform.tolerance
+    gate = {**model.gates.runtime, **({} if own is None else {"tolerance": own})}
+    name = f"{model.name}:{platform.name}"
+    yield Target(
+        bundled(name),
+        BUNDLE,
+        f"what ships for {platform.name}, with golden samples",
+        {"runtime": platform.runtime, "options": dict(each.bundling.options), "gate": gate},
+        {
+            "artifact": name,
+            **{role: inputs[role] for role in ("evaluation", "reference")},
+            **_in(model.name, each.bundling.environment),
+        },
+        modules=each.code,
+    )
+
+
+def bundled(artefact: str) -> str:
+    """The name of the bundle of the artefact called so."""
+    return f"{artefact}.bundle"
 
 
 def _in(model: str, environment: Environment | None) -> dict[str, str]:

@@ -45,7 +45,9 @@ class Served:
                 body = served.answers.get(self.path)
                 self.send_response(404 if body is None else 200)
                 self.send_header("Content-Length", str(len(body or b"")))
-                self.send_header("Content-Type", "application/json" if body and body[:1] == b"{" else "text/html")
+                self.send_header(
+                    "Content-Type", "application/json" if body and body[:1] == b"{" else "text/html"
+                )
                 self.end_headers()
                 self.wfile.write(body or b"")
 
@@ -181,7 +183,9 @@ def test_the_same_pins_give_the_same_bytes(lock: Path, tmp_path: Path) -> None:
     assert all((lock / name).read_bytes() == (again / name).read_bytes() for name in names)
 
 
-@pytest.mark.parametrize(("pin", "words"), [("tiny-thing==2.0", "tiny-thing==2.0"), ("no-such-thing", "no-such-thing")])
+@pytest.mark.parametrize(
+    ("pin", "words"), [("tiny-thing==2.0", "tiny-thing==2.0"), ("no-such-thing", "no-such-thing")]
+)
 def test_pins_that_cannot_be_had_are_an_error_in_words(tmp_path: Path, pin: str, words: str) -> None:
     wheel(tmp_path / "wheels")
     with pytest.raises(RecipeError) as caught:
@@ -195,7 +199,7 @@ def test_pins_that_cannot_be_had_are_an_error_in_words(tmp_path: Path, pin: str,
 
 def test_pins_that_contradict_each_other(tmp_path: Path) -> None:
     wheel(tmp_path / "wheels")
-    with pytest.raises(RecipeError, match="cannot be resolved: .*tiny-thing"):
+    with pytest.raises(RecipeError, match=r"cannot be resolved: .*tiny-thing"):
         locked(tmp_path / "lock", PIN, "tiny-thing==2.0")
 
 
@@ -211,7 +215,9 @@ def test_what_is_locked_is_installed(lock: Path) -> None:
 def test_an_installed_environment_is_used_again(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = installs(monkeypatch)
     assert environments.ready(lock) == environments.ready(lock)
-    said(seen[0])  # running it compiles modules, and that is no change
+    compiled = module(seen[0]).parent / "__pycache__"  # running it compiles modules, and that is no change
+    compiled.mkdir(exist_ok=True)
+    (compiled / "tiny_thing.pyc").touch()
     environments.ready(lock)
     assert len(seen) == 1
 
@@ -228,6 +234,12 @@ def change(place: Path) -> None:
 
 def same_size(place: Path) -> None:
     module(place).write_text(module(place).read_text().replace("first", "FIRST"))
+
+
+def same_time(place: Path) -> None:
+    at = module(place).stat()
+    change(place)
+    os.utime(module(place), ns=(at.st_atime_ns, at.st_mtime_ns))
 
 
 def remove(place: Path) -> None:
@@ -255,7 +267,9 @@ def without_python(place: Path) -> None:
     os.utime(link, ns=(at.st_atime_ns, at.st_mtime_ns), follow_symlinks=False)
 
 
-@pytest.mark.parametrize("damage", [change, same_size, remove, add, interrupt, garble, without_python])
+@pytest.mark.parametrize(
+    "damage", [change, same_size, same_time, remove, add, interrupt, garble, without_python]
+)
 def test_an_environment_that_is_not_what_was_installed_is_made_anew(
     damage: object, lock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,7 +283,9 @@ def test_an_environment_that_is_not_what_was_installed_is_made_anew(
     assert not (module(place).parent / "stray.py").exists()
 
 
-def test_an_interpreter_that_went_away_is_noticed(lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interpreter_that_went_away_is_noticed(
+    lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = installs(monkeypatch)
     place = environments.ready(lock)
     link = place / "bin" / "python"
@@ -305,12 +321,20 @@ def test_a_wheel_with_other_bytes_is_refused(lock: Path, tmp_path: Path) -> None
     assert caught.value.remedy == python.REMEDY
 
 
+def test_a_lock_without_hashes_is_not_installed(lock: Path) -> None:
+    (lock / "requirements.txt").write_text(f"{PIN}\n")
+    with pytest.raises(RecipeError, match=r"cannot be installed: .*hash"):
+        environments.ready(lock)
+
+
 def test_an_environment_sees_nothing_of_the_one_it_was_made_from(
     lock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = environments.ready(lock)
     code = "import importlib.util; print(importlib.util.find_spec('numpy'), importlib.util.find_spec('modelbuild'))"
-    done = subprocess.run([python.interpreter(place), "-I", "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [python.interpreter(place), "-I", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["None", "None"]
 
 
@@ -324,6 +348,7 @@ def test_the_second_time_needs_no_index(
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_INDEX_URL", f"{served.url}/simple")
     lock = locked(tmp_path / "lock")
+    shutil.rmtree(tmp_path / "uv")  # locked on another machine
     place = environments.ready(lock)
     asked = len(served.asked)
     change(place)
@@ -374,7 +399,9 @@ def test_an_environment_that_is_being_made_ready_is_not_removed(lock: Path) -> N
     place = environments.ready(lock)
     os.utime(place, (1000, 1000))
     found: list[int] = []
-    remover = threading.Thread(target=lambda: found.append(environments.remove_unused(Workspace(Path.cwd()), 2000.0)))
+    remover = threading.Thread(
+        target=lambda: found.append(environments.remove_unused(Workspace(Path.cwd()), 2000.0))
+    )
     with FileLock(f"{place}.lock"):
         remover.start()
         time.sleep(0.2)  # it waits for the lock by now
@@ -407,7 +434,10 @@ BEST = ["--index-strategy", "unsafe-best-match"]
     [
         ({}, []),
         ({"PIP_INDEX_URL": "https://one/simple"}, ["--default-index", "https://one/simple", *BEST]),
-        ({"PIP_EXTRA_INDEX_URL": "https://a https://b"}, ["--index", "https://a", "--index", "https://b", *BEST]),
+        (
+            {"PIP_EXTRA_INDEX_URL": "https://a https://b"},
+            ["--index", "https://a", "--index", "https://b", *BEST],
+        ),
         ({"PIP_FIND_LINKS": "/a /b"}, ["--find-links", "/a", "--find-links", "/b", *BEST]),
         ({"PIP_NO_INDEX": "1"}, ["--no-index", *BEST]),
         ({"PIP_NO_INDEX": "true"}, ["--no-index", *BEST]),
@@ -429,7 +459,15 @@ def test_a_file_of_pip_counts_and_its_environment_wins(
         "[install]\nindex-url = https://of-install\n[freeze]\nfind-links = /not-for-us\n"
     )
     found = told(monkeypatch, PIP_CONFIG_FILE=str(tmp_path / "pip.conf"))
-    assert found == ["--default-index", "https://of-install", "--index", "https://x", "--index", "https://y", *BEST]
+    assert found == [
+        "--default-index",
+        "https://of-install",
+        "--index",
+        "https://x",
+        "--index",
+        "https://y",
+        *BEST,
+    ]
     forget()
     monkeypatch.setenv("PIP_INDEX_URL", "https://of-the-environment")
     assert python._indexes()[1] == "https://of-the-environment"
@@ -483,11 +521,24 @@ def test_an_installer_that_does_not_end_has_failed(monkeypatch: pytest.MonkeyPat
 
 def test_an_installer_that_fails_in_silence() -> None:
     done = process.run([sys.executable, "-c", "raise SystemExit(3)"])
-    assert "cannot be installed: it said nothing" in str(process.failed("node", ["a@1"], "installed", done, ""))
+    assert "cannot be installed: it said nothing" in str(
+        process.failed("node", ["a@1"], "installed", done, "")
+    )
 
 
 def test_an_installer_has_no_one_to_ask() -> None:
-    assert process.run([sys.executable, "-c", "print(repr(input()))"]).returncode != 0
+    read, write = os.pipe()
+    kept = os.dup(0)
+    os.write(write, b"typed\n")
+    os.dup2(read, 0)
+    try:
+        done = process.run([sys.executable, "-c", "print(input())"])
+    finally:
+        os.dup2(kept, 0)
+        for each in (read, write, kept):
+            os.close(each)
+    assert done.returncode != 0
+    assert "EOFError" in done.stderr
 
 
 # -- Node
@@ -580,7 +631,9 @@ RELEASES = sorted(path.name for path in web.LOCKS.iterdir())
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_locks_that_are_kept_here_are_those_of_their_release(tmp_path: Path, release: str) -> None:
     asked = web.environment(release)
-    lock = locked(tmp_path / "lock", *asked.pins, kind=asked.kind, **{r: Path(p) for r, p in asked.lock.items()})
+    lock = locked(
+        tmp_path / "lock", *asked.pins, kind=asked.kind, **{r: Path(p) for r, p in asked.lock.items()}
+    )
     for name in (node.MANIFEST, node.LOCK):
         assert (lock / name).read_bytes() == (web.LOCKS / release / name).read_bytes()
     packages = json.loads((lock / node.LOCK).read_text())["packages"]
@@ -595,6 +648,7 @@ def kept(tmp_path: Path, edit: str) -> Path:
     if edit == "no integrity":
         del package["integrity"]
     elif edit == "with an address":
+        found["name"] = found["packages"][""]["name"] = "some-folder"
         package["resolved"] = "https://registry.example/onnxruntime-web.tgz"
     (tmp_path / "given.json").write_text(json.dumps(found))
     return tmp_path / "given.json"
@@ -612,16 +666,23 @@ def test_a_lock_without_a_hash_is_refused(tmp_path: Path) -> None:
         locked(tmp_path / "lock", pin, kind="node", lock=given)
 
 
-def test_addresses_in_a_given_lock_are_left_out(tmp_path: Path) -> None:
+def test_addresses_and_the_name_of_the_folder_in_a_given_lock_are_left_out(tmp_path: Path) -> None:
     pin, given = f"onnxruntime-web@{web.VERSION}", kept(tmp_path, "with an address")
     text = (locked(tmp_path / "lock", pin, kind="node", lock=given) / node.LOCK).read_text()
-    assert "registry.example" not in text
+    assert text == (web.LOCKS / web.VERSION / node.LOCK).read_text()
 
 
 def test_a_machine_without_node_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodejs, "find", lambda: None)
     with pytest.raises(RecipeError, match=r"no Node on this machine\. pip install 'modelbuild\[browser\]'"):
         locked(tmp_path / "lock", kind="node")
+
+
+def test_npm_finds_the_node_that_it_came_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = programs(tmp_path / "bin")
+    (folder / "npm").write_text("#!/bin/sh\ncommand -v node\n")
+    monkeypatch.setattr(nodejs, "find", lambda: folder / "node")
+    assert node._npm(tmp_path, "ci").stdout.strip() == str(folder / "node")
 
 
 def programs(folder: Path) -> Path:

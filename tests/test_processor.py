@@ -72,7 +72,9 @@ def test_kinds_are_found_inside_branches_loops_and_functions() -> None:
     )
     opsets = [helper.make_opsetid("", 18)]
     function = helper.make_function("m", "F", ["x", "c"], ["o"], [body], opsets)
-    plain = helper.make_function("m", "G", ["x"], ["o"], [helper.make_node("QLinearConv", ["x"], ["o"])], opsets)
+    plain = helper.make_function(
+        "m", "G", ["x"], ["o"], [helper.make_node("QLinearConv", ["x"], ["o"])], opsets
+    )
     model = helper.make_model(helper.make_graph(nodes, "g", [], []), functions=[function, plain])
     assert processor.quantised_kinds(model) == [
         "ConvInteger",
@@ -104,7 +106,9 @@ def quantised() -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.parametrize(("model", "kinds"), [(quantised(), ["DequantizeLinear", "QuantizeLinear"]), (dense(), None)])
+@pytest.mark.parametrize(
+    ("model", "kinds"), [(quantised(), ["DequantizeLinear", "QuantizeLinear"]), (dense(), None)]
+)
 def test_a_run_of_a_quantised_model_says_on_what_it_ran(
     tmp_path: Path, model: onnx.ModelProto, kinds: list[str] | None
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbuild import digest as digests
+from modelbuild import platforms
 from modelbuild.commands.base import ProjectCommand
 from modelbuild.errors import BuildError, CommandError, did_you_mean
 from modelbuild.examine import Examiner
@@ -69,16 +70,18 @@ def _deliver(session: Session, model: str, to: Path) -> str:
     """Write a fresh folder beside `to`, then put it in the place of what was there."""
     fresh = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}")
     report = session.report(model)
-    platforms = [p.name for p in report.platforms if p.evidence != "none"]
+    names = [p.name for p in report.platforms if p.evidence != "none"]
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CommandError(str(to.parent), f"cannot be a folder: {error.strerror}", "Name another.") from None
     try:
         fresh.mkdir()
-        for platform in platforms:
-            _copy(session.examiner, f"{model}:{platform}", fresh / platform)
-        document = {**to_json(report), "delivered": platforms}
+        for platform in names:
+            artefact = f"{model}:{platform}"
+            ships = platforms.bundled(artefact)
+            _copy(session.examiner, ships if ships in session.plan.targets else artefact, fresh / platform)
+        document = {**to_json(report), "delivered": names}
         (fresh / "delivery.json").write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False))
         old = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}")
         if to.exists():
@@ -89,7 +92,7 @@ def _deliver(session: Session, model: str, to: Path) -> str:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     missing = [p.name for p in report.platforms if p.evidence == "none"]
-    return f"{', '.join(platforms)} -> {to}" + (
+    return f"{', '.join(names)} -> {to}" + (
         f" (not evidenced, not delivered: {', '.join(missing)})" if missing else ""
     )
 

@@ -70,9 +70,9 @@ def _files(place: Path) -> Iterator[tuple[str, int, int]]:
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         for name in sorted(names):
             if name != INSTALLED:
-                path = f"{folder}/{name}"
-                s = os.stat(path) if os.path.exists(path) else os.lstat(path)
-                yield os.path.relpath(path, place), s.st_size, s.st_mtime_ns
+                path = Path(folder, name)
+                s = path.stat() if path.exists() else path.lstat()
+                yield str(path.relative_to(place)), s.st_size, s.st_mtime_ns
 
 
 def remove_unused(at: Workspace, older_than: float) -> int:

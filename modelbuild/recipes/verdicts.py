@@ -52,7 +52,7 @@ def runtime(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path
         raise RecipeError("gates/runtime", f"a run of {', '.join(unknown)}, which is no platform here", "")
     found = runtime_gate(
         params["model"],
-        _reference(inputs),
+        reference(inputs),
         _evaluation(inputs["evaluation"]),
         platforms,
         runs,
@@ -107,7 +107,8 @@ def _own(gate: Mapping[str, Any], name: str, platform: Mapping[str, Any]) -> dem
     return demand.runtime({**gate, "tolerance": platform["tolerance"]}, f"platforms/{name}")
 
 
-def _reference(inputs: Mapping[str, Path]) -> Reference:
+def reference(inputs: Mapping[str, Path]) -> Reference:
+    """What the reference gives, and what rounding does to it, from the target folders by role."""
     folder = inputs["reference"]
     wide = folder / "outputs64.safetensors"
     return Reference(

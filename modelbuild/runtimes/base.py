@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_ch
 from modelbuild.errors import CommandError, did_you_mean
 
 if TYPE_CHECKING:
+    from modelbuild.golden import Golden
     from modelbuild.tensors import Arrays
 
 GROUP = "modelbuild.runtimes"
@@ -128,6 +129,20 @@ class Inspectable(Protocol):
 
     def intermediates(self, artifact: Path, inputs: Arrays, names: tuple[str, ...]) -> Arrays:
         """The values called `names` inside the artefact, for every sample of `inputs`."""
+
+
+@runtime_checkable
+class Bundling(Protocol):
+    """A runtime whose artefact ships with all that is needed to run it: the bundle is delivered in its place."""
+
+    def bundling(self, options: Mapping[str, Any]) -> Conversion | None:
+        """What `bundle` reads beside the artefact; None where this machine cannot make one. Light, as `runs` is."""
+
+    def bundle(self, artifact: Path, out: Path, golden: Golden, params: Mapping[str, Any]) -> None:
+        """Write into folder `out` the artefact, what runs it, and `golden` samples with a program that checks them.
+
+        `params` has the "options" and "environment" of `bundling`. Raises RecipeError.
+        """
 
 
 @cache

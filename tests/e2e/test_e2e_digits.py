@@ -22,6 +22,7 @@ TARGETS = [
     "ios", "ios.run", "ios.run.float16-sums", "android", "android.run.1.18.1", "android.run.1.24.4",
     "android.run.1.32.0", "browser", "browser.run.node-wasm", "browser.run.node-wasm-2-threads",
     "browser.run.chromium-wasm", "browser.run.chromium-wasm-2-threads", "browser.run.chromium-webgpu",
+    "browser.bundle",
     "verdict.teacher", "verdict.task", "verdict.runtime",
 ]  # fmt: skip
 

@@ -78,7 +78,7 @@ def _to_ort(source: Path, target: Path, options: Options, environment: str | Non
     target.write_bytes(ort_format.canonical(target.read_bytes()))
     (target.parent / OPERATORS).write_text(mobile.required_operators(target))
     found = mobile.usability(source)
-    _write_json(target.parent / MOBILE, {**found, "sentences": mobile.sentences(found)})
+    _write_json(target.parent / MOBILE, {"accelerators": found, "sentences": mobile.sentences(found)})
 
 
 def _write_json(path: Path, value: Any) -> None:

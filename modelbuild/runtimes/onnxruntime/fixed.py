@@ -25,8 +25,6 @@ def with_fixed_shapes(model: ModelProto, batch: int) -> ModelProto:
     for value in graph.input:
         if value.name not in constants:
             _fix(value, batch, graph)
-    for value in (*graph.value_info, *graph.output):
-        _clear_expressions(value)
     return _inferred(result)
 
 
@@ -48,13 +46,6 @@ def _fix(value: ValueInfoProto, batch: int, graph: GraphProto) -> None:
             raise _open("input", value, axis, 'Export with that axis fixed, or leave "shapes" out')
 
 
-def _clear_expressions(value: ValueInfoProto) -> None:
-    """Open axes keep no name, such as "2*batch": inference fills in only what has none."""
-    for dim in value.type.tensor_type.shape.dim:
-        if not dim.HasField("dim_value"):
-            dim.Clear()
-
-
 def _open(role: str, value: ValueInfoProto, axis: int, remedy: str) -> RecipeError:
     name = value.type.tensor_type.shape.dim[axis].dim_param
     called = f' ("{name}")' if name else ""
@@ -69,9 +60,16 @@ def _inferred(model: ModelProto) -> ModelProto:
     except onnx.shape_inference.InferenceError as error:
         raise RecipeError(NAME, f"the model does not fit its own shapes: {in_words(error)}") from error
     for value in result.graph.output:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if dim.dim_value < 1:
-                raise _open(
-                    "output", value, axis, 'Make its size follow from the inputs, or leave "shapes" out'
-                )
+        _refuse_open(value)
     return result
+
+
+def _refuse_open(output: ValueInfoProto) -> None:
+    kind, remedy = output.type.tensor_type, 'Make its size follow from the inputs, or leave "shapes" out'
+    if not kind.HasField("shape"):
+        raise RecipeError(
+            NAME, f'the output "{output.name}" has no shape that is known before it is run', remedy
+        )
+    for axis, dim in enumerate(kind.shape.dim):
+        if dim.dim_value < 1:
+            raise _open("output", output, axis, remedy)

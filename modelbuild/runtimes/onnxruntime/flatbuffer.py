@@ -129,10 +129,9 @@ class _Reader:
         """The fields that are present, and where each lies."""
         vtable, known = at - self._number("<i", at), self._by.tables[kind]
         length, extent = self._number("<H", vtable), self._number("<H", vtable + SLOT)
-        if length > VTABLE_HEAD + SLOT * len(
-            known
-        ):  # also where they are empty: tables share them, and they are long
-            raise FormatError(f"{kind} has fields beyond number {len(known) - 1}, which are not known")
+        # Empty slots too: a long vtable that all tables share would be read for each.
+        if length > VTABLE_HEAD + SLOT * len(known):
+            raise FormatError(f"field {len(known)} of {kind} is set, which is not known")
         slots = struct.unpack(f"<{length // SLOT}H", self._bytes(vtable, length // SLOT * SLOT))[2:]
         self._spend(len(self._bytes(at, max(extent, REFERENCE))))
         for index, (slot, field) in enumerate(zip(slots, known, strict=False)):

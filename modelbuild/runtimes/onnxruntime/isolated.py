@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -56,6 +56,7 @@ class Worker:
         return answer
 
     def _gone(self) -> RecipeError:
+        self._hang_up()
         code = self._process.wait()
         self._said.seek(0)
         lines = self._said.read()[-4000:].decode(errors="replace").strip().splitlines()
@@ -66,12 +67,17 @@ class Worker:
         )
 
     def close(self) -> None:
-        """End it: it ends by itself when nobody can ask any more."""
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
+        """End it."""
+        self._hang_up()
         self._process.wait()
         self._said.close()
+
+    def _hang_up(self) -> None:
+        """It ends by itself when nobody can ask any more."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with suppress(OSError):  # what it died without reading is still to be written
+                    stream.close()
 
 
 class Session:

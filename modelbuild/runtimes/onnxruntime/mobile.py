@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from modelbuild.errors import RecipeError
+from modelbuild.quiet import quietly
 from modelbuild.runtimes.onnxruntime.options import NAME
 
 CHECKING = re.compile(r"Checking (NNAPI|CoreML \w+)$")
@@ -67,8 +68,8 @@ def _log_of(model: Path) -> list[str]:
 def _sections(lines: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """The lines of each accelerator, by its name."""
     starts = [(at, match[1]) for at, line in enumerate(lines) if (match := CHECKING.match(line))]
-    ends = [at for at, _ in starts[1:]] + [len(lines)]
-    for (start, name), end in zip(starts, ends, strict=True):
+    ends = [*(at for at, _ in starts[1:]), len(lines)]
+    for (start, name), end in zip(starts, ends, strict=False):  # no start, no section
         yield name, list(lines[start:end])
 
 
@@ -119,15 +120,25 @@ def required_operators(model: Path) -> str:
 
     The text of a required-operators config, without the lines in which its writer tells of this machine.
     """
-    from onnxruntime.tools.ort_format_model import create_config_from_models
-
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "operators.config"
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ResourceWarning)  # it leaves its files to be closed
+            with _root_logger_kept(), quietly():
+                from onnxruntime.tools.ort_format_model import create_config_from_models
+
                 create_config_from_models([model], config, enable_type_reduction=True)
         except Exception as error:
             raise RecipeError(NAME, f"the operators of {model.name} cannot be listed: {error}") from error
         lines = [line.rstrip() for line in config.read_text().splitlines()]
     return "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
+
+
+@contextmanager
+def _root_logger_kept() -> Iterator[None]:
+    """Importing the tool gives the root logger a handler of its own, unless there is one."""
+    handler = logging.NullHandler()
+    logging.root.addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.root.removeHandler(handler)

@@ -97,6 +97,8 @@ def receive(stream: BinaryIO) -> tuple[Any, dict[str, Any]] | None:
     head = stream.read(HEAD)
     if not head:
         return None
+    if len(head) != HEAD:
+        raise EOFError("the message ends in its own length")
     message = json.loads(_exactly(stream, int.from_bytes(head, "big")))
     arrays = {each["name"]: _array(stream, each) for each in message.pop("arrays")}
     return message, arrays

@@ -14,6 +14,7 @@ from modelbuild.runtimes.base import Conversion, Run, Runtime, Way
 from modelbuild.runtimes.onnxruntime_web.options import NAME, parse, ways
 
 if TYPE_CHECKING:
+    from modelbuild.golden import Golden
     from modelbuild.tensors import Arrays
 
 
@@ -52,6 +53,20 @@ class OnnxRuntimeWeb:
         from modelbuild.runtimes.onnxruntime_web import check
 
         return check.run(artifact, inputs, params)
+
+    def bundling(self, options: Mapping[str, Any]) -> Conversion | None:
+        """The files of the newest version, for the declared backends."""
+        parsed = parse(options)
+        way = ways(parsed._replace(versions=(parsed.newest,), hosts=("node",), backends=("wasm",)))[
+            "node-wasm"
+        ]
+        return way.environment and Conversion((), {"backends": list(parsed.backends)}, way.environment)
+
+    def bundle(self, artifact: Path, out: Path, golden: Golden, params: Mapping[str, Any]) -> None:
+        """A folder for any web server: index.html checks the golden samples."""
+        from modelbuild.runtimes.onnxruntime_web import bundle
+
+        bundle.write(artifact, out, golden, params)
 
 
 RUNTIME: Runtime = OnnxRuntimeWeb()

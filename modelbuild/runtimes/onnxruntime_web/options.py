@@ -35,6 +35,10 @@ class Options(NamedTuple):
     batch: int | None = None
     executable: str | None = None
 
+    @property
+    def newest(self) -> str:
+        return max(self.versions, key=lambda version: tuple(map(int, version.split("."))))
+
 
 def parse(options: Mapping[str, Any]) -> Options:
     """The options of a platform. Raises ManifestError, placed at the option, for one that cannot be."""
