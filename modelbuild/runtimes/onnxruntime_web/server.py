@@ -102,11 +102,12 @@ class Site:
 
         class Handler(_Handler):
             def do_GET(self) -> None:
-                content = files.get(self.path)
+                path = self.path.partition("?")[0]
+                content = files.get(path)
                 if content is None:
                     self.reply(HTTPStatus.NOT_FOUND)
                 else:
-                    self.reply(HTTPStatus.OK, content, TYPES.get(PurePosixPath(self.path).suffix, OTHER_TYPE))
+                    self.reply(HTTPStatus.OK, content, TYPES.get(PurePosixPath(path).suffix, OTHER_TYPE))
 
             def do_POST(self) -> None:
                 if self.path != box:
