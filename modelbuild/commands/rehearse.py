@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getopt
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from doit.cmdparse import CmdParseError
@@ -12,6 +13,8 @@ from modelbuild.commands.base import ProjectCommand
 from modelbuild.errors import CommandError
 from modelbuild.rehearsal import Found, Row, Stage
 from modelbuild.session import Session
+
+HEADS = ("output", "metric")
 
 
 def _option(name: str, help_: str) -> dict[str, Any]:
@@ -44,76 +47,94 @@ class Rehearse(ProjectCommand):
         if len(args) != 1 or bool(version) == bool(bisect):
             usage = f"Write `doit rehearse {self.doc_usage}`."
             raise CommandError("doit rehearse", "one platform, and a version or a range, are needed", usage)
-        stages = rehearsal.stages(session, args[0])
+        first, dots, last = bisect.partition("..")
+        if bisect and not (first and dots and last):
+            raise CommandError(f"--bisect {bisect}", "is no range", "Write --bisect 1.18.1..1.32.0.")
+        stages = rehearsal.stages(session, args[0], self.say)
         if bisect:
-            first, dots, last = bisect.partition("..")
-            if not (first and dots and last):
-                raise CommandError(f"--bisect {bisect}", "is no range", "Write --bisect 1.18.1..1.32.0.")
             return max([self._bisected(stage, first, last) for stage in stages])
         return max([self._compared(stage, version) for stage in stages])
 
     def _compared(self, stage: Stage, version: str) -> int:
         current, other = stage.under(stage.current), stage.under(version)
         self.say(f"{stage.name} under {version}, and under {current.version} as now")
-        for row in sorted({*current.verdicts, *other.verdicts}):
-            self.say(f"  {_line(row, current, other)}")
-        for way in sorted(current.outputs.keys() & other.outputs.keys()):
-            gap = rehearsal.largest_difference(current.outputs[way], other.outputs[way])
-            self.say(
-                f"  {_named(way)}{'the same bits' if gap == 0 else f'the outputs differ by at most {gap:.3g}'}"
-            )
-        bad = rehearsal.worse(current, other)
-        self.say(f"{stage.name} {version}: {_result(current, other, bad)}")
-        return 1 if bad else 0
+        for line in (*_table(current, other), *_bits(current, other)):
+            self.say(f"  {line}")
+        self.say(f"{stage.name} {version}: {_result(current, other)}")
+        return 1 if rehearsal.worse(current, other) else 0
 
     def _bisected(self, stage: Stage, first: str, last: str) -> int:
         versions = rehearsal.between(stage, first, last)
-        self.say(f"{stage.name}, {len(versions)} versions from {first} to {last}; one change is searched for")
+        self.say(
+            f"{stage.name}, {len(versions)} versions from {first} to {last}; "
+            "the search takes it that the verdict changes once"
+        )
         found = rehearsal.first_different(stage, versions, self.say)
         if found is None:
-            self.say(f"{stage.name}: {last} has the verdicts of {first}")
+            self.say(f"{stage.name}: {last} has the verdicts of {first}; nothing in between was tried")
             return 0
-        before, changed = found
-        what = _what_differs(before, changed)
-        self.say(f"the first version whose verdict differs from that of {first} is {changed.version}: {what}")
+        what = _changed(*found)
+        self.say(
+            f"{stage.name}: the first version whose verdict differs from {first}'s is "
+            f"{found[1].version}: {what}"
+        )
         return 1
 
 
-def _line(row: Row, current: Found, other: Found) -> str:
-    way, output, metric = row
-    known = current.verdicts.get(row) or other.verdicts[row]
-    limit = f", limit {known.limit:.3g}" if known.limit is not None else ""
-    cells = "  ".join(f"{each.version} {_cell(each, row)}" for each in (current, other))
-    return f"{_named(way)}{output} {metric}: {cells}{limit}"
-
-
-def _named(way: str) -> str:
-    return f"{way}, " if way else ""
+def _table(current: Found, other: Found) -> Iterator[str]:
+    """A row for each verdict: measured and judged under both versions, and the limit."""
+    rows = [[*HEADS, current.version, other.version, "limit"]]
+    for row in sorted({*current.verdicts, *other.verdicts}):
+        limit = (current.verdicts.get(row) or other.verdicts[row]).limit
+        shown = "" if limit is None else f"{limit:.3g}"
+        rows.append([_named(row[0]) + row[1], row[2], _cell(current, row), _cell(other, row), shown])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for cells in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def _cell(found: Found, row: Row) -> str:
     verdict = found.verdicts.get(row)
     if verdict is None:
-        return "does not run" if found.error else "nothing"
+        return "does not run" if row[0] in found.errors else "nothing"
     measured = "" if verdict.measured is None else f"{verdict.measured:.3g} "
     return f"{measured}{'holds' if verdict.ok else 'RED'}"
 
 
-def _result(current: Found, other: Found, bad: bool) -> str:
-    if other.error and bad:
-        return f"does not run what {current.version} runs: {other.error}"
-    if bad:
-        return f"RED where {current.version} holds: {_what_differs(current, other)}"
-    return f"no verdict is worse than under {current.version}"
+def _bits(current: Found, other: Found) -> Iterator[str]:
+    """How the outputs of both versions differ, by way of running; and the ways that this machine does not have."""
+    for way in sorted(current.outputs.keys() & other.outputs.keys()):
+        gap = rehearsal.largest_difference(current.outputs[way], other.outputs[way])
+        yield f"{_named(way)}{'the same bits' if gap is None else f'the outputs differ by at most {gap:.3g}'}"
+    for way, reason in sorted({**current.absent, **other.absent}.items()):
+        yield f"{_named(way)}not run: {reason}"
 
 
-def _what_differs(one: Found, other: Found) -> str:
-    if other.error or one.error:
-        return other.error or f"{one.version} does not run it: {one.error}"
-    changed = [row for row in {**one.verdicts, **other.verdicts} if _ok(one, row) != _ok(other, row)]
-    details = [other.verdicts[row].detail if row in other.verdicts else f"no {row[2]}" for row in changed]
-    return "; ".join(dict.fromkeys(details))
+def _named(way: str) -> str:
+    return f"{way}: " if way else ""
 
 
-def _ok(found: Found, row: Row) -> bool | None:
-    return found.verdicts[row].ok if row in found.verdicts else None
+def _result(current: Found, other: Found) -> str:
+    if current.signature == other.signature:
+        broken = "; ".join(dict.fromkeys(other.errors.values()))
+        same = f"every verdict as under {current.version}"
+        return f"{same}, and it does not run there either: {broken}" if broken else same
+    what = _changed(current, other)
+    if not rehearsal.worse(current, other):
+        return f"no verdict is worse than under {current.version}, and some are others: {what}"
+    how = "does not run" if other.errors.keys() - current.errors.keys() else "RED"
+    return f"{how} where {current.version} {'runs' if how != 'RED' else 'holds'}: {what}"
+
+
+def _changed(one: Found, other: Found) -> str:
+    """What is judged otherwise under `other`, its own words first: errors, then verdicts."""
+    lost = [f"{_named(way)}{why}" for way, why in other.errors.items() if way not in one.errors]
+    back = [f"{_named(way)}runs" for way in one.errors if way not in other.errors]
+    return "; ".join(dict.fromkeys([*lost, *back, *_judged_otherwise(one, other)]))
+
+
+def _judged_otherwise(one: Found, other: Found) -> Iterable[str]:
+    for row, verdict in other.verdicts.items():
+        before = one.verdicts.get(row)
+        if row[0] not in one.errors and (before is None or before.ok != verdict.ok):
+            yield f"{_named(row[0])}{row[1]} {verdict.detail}"

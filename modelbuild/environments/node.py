@@ -79,9 +79,10 @@ def versions(package: str) -> list[str]:
         found = json.loads(done.stdout)
     except ValueError:
         found = None
-    if done.returncode != 0 or not isinstance(found, list):
+    if done.returncode != 0 or not isinstance(found, list | str):
         raise failed("node", [package], "looked up", done, REMEDY)
-    return [each for each in found if "-" not in each]
+    every = [found] if isinstance(found, str) else found  # npm writes a list of one without its brackets
+    return [each for each in every if "-" not in each]  # "1.2.0-dev.3" is none
 
 
 def _npm(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

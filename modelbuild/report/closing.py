@@ -39,7 +39,9 @@ def _warnings(report: Report) -> list[str]:
 
 
 def _about(row: Verdict) -> str:
-    return f"{clean.line(' '.join(filter(None, (row.platform, row.backend))))}: " if row.platform else ""
+    """The platform, and the way of running it that this machine does not have."""
+    way = f" {row.backend}" if row.backend and not findings.evidenced(row) else ""
+    return f"{clean.line(row.platform + way)}: " if row.platform else ""
 
 
 def _headline(report: Report) -> str:

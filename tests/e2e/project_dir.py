@@ -63,7 +63,7 @@ MANIFEST: dict[str, Any] = {
     "data": {"evaluation": {"loader": "shop.data:load"}},
     "platforms": {
         "phone": {"runtime": "onnxruntime"},
-        "browser": {"runtime": "onnxruntime", "optimisation": "disabled"},
+        "browser": {"runtime": "onnxruntime", "optimisation": "disabled", "batch": 16},
     },
     "gates": {
         "task": {"metric": "accuracy", "min": 0.9},

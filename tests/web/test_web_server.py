@@ -71,11 +71,15 @@ def test_serves_its_files_with_their_types_isolated(site: Site, path: str, kind:
     "path",
     [
         *("/", "/code.mjs", "/index.html", "", "secret.txt", "deep", "deep/", "deep/../secret.txt"),
-        *("../code.mjs", "%2e%2e/secret.txt", "code.mjs?x", "//etc/passwd", "deep/../code.mjs"),
+        *("../code.mjs", "%2e%2e/secret.txt", "secret.txt?x", "//etc/passwd", "deep/../code.mjs"),
     ],
 )
 def test_serves_nothing_else(site: Site, path: str) -> None:
     assert ask(site, path)[0] == 404
+
+
+def test_a_query_is_for_the_page_and_not_for_the_server(site: Site) -> None:
+    assert ask(site, "code.mjs?backend=webgpu") == ask(site, "code.mjs")
 
 
 def test_is_on_this_machine_alone_under_a_path_nobody_can_guess(site: Site) -> None:
