@@ -69,6 +69,12 @@ def test_ends_that_are_alike_are_all_that_is_tried() -> None:
     assert asked == ["1", "3"]
 
 
+def test_the_first_one_that_differs_need_not_be_as_the_last() -> None:
+    red = judged("3", False, ("", "logits", "rmse"))
+    versions = judged("1", True), judged("2", True), red, judged("4", False)
+    assert searched(*versions)[0] == versions[1:3]
+
+
 def test_to_not_run_is_one_verdict_in_whatever_words() -> None:
     assert searched(broken("1"), broken("2"))[0] is None
     one, two, three = judged("1", True), broken("2"), broken("3")

@@ -22,7 +22,7 @@ from modelbuild.store import Record, Store
 _SCRIPT = Path(sys.executable).with_name("doit")
 DOIT = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "doit"]
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE = 60.0  # seconds after which a command that does not end is taken to hang
+PATIENCE = 240.0  # seconds after which a command that does not end is taken to hang
 
 DATA = """\
 import numpy as np
