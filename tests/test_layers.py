@@ -24,7 +24,7 @@ LAYERS = """
     wording
     confine strictjson schemas journal witness leases closure versions
     declare modules
-    callables dataset deterministic samples processor nodejs golden
+    callables dataset deterministic samples processor nodejs golden options
     network
     runtimes.base
     equivalence

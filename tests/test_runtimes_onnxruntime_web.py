@@ -99,8 +99,8 @@ def test_a_way_of_running_leaves_the_artefact_as_it_is() -> None:
     [
         ({"backend": ["wasm"]}, "backend", 'Did you mean "backends"'),
         ({"backends": ["wsm"]}, "backends", 'Did you mean "wasm"'),
-        ({"backends": []}, "backends", "no list of one or more"),
-        ({"backends": "wasm"}, "backends", "no list of one or more"),
+        ({"backends": []}, "backends", "is empty"),
+        ({"backends": "wasm"}, "backends", "is no list"),
         ({"hosts": ["firefox"]}, "hosts", "not one of node, chromium"),
         ({"hosts": ["node", "node"]}, "hosts", "stands there twice"),
         ({"threads": [0]}, "threads", "whole number"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ def lock(kind: str, pins: Sequence[str], given: Mapping[str, Path], out: Path) -
     """
     INSTALLERS[kind].lock(pins, given, out)
     about = {"kind": kind, "pins": list(pins)}
+    if kind == "python":  # another Python has other files
+        about["python"] = f"{sys.version_info[0]}.{sys.version_info[1]}"
     (out / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
 
 

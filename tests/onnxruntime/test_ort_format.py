@@ -367,3 +367,17 @@ def test_a_default_that_is_written_out_is_left_out() -> None:
     one, other = (flatbuffer.write({"model": {"graph": graph}}, SCHEMA) for graph in (spelt_out, left_out))
     assert one != other
     assert canonical(one) == canonical(other)
+
+
+def test_a_vtable_longer_than_the_schema_is_refused_even_where_its_slots_are_empty() -> None:
+    """All tables may share one: each would pay nothing for reading 64 KiB."""
+    longer = flatbuffer.schema(
+        {"InferenceSession": " ".join(f"f{n}:int64" for n in range(40))}, "InferenceSession", b"ORTM", {}
+    )
+    data = bytearray(flatbuffer.write({"f0": b"", "f39": b"\1" * 8} | {"f0": b"\1" * 8}, longer))
+    root = struct.unpack_from("<I", data)[0]
+    vtable = root - struct.unpack_from("<i", data, root)[0]
+    for slot in (0, 39):
+        struct.pack_into("<H", data, vtable + 4 + 2 * slot, 0)
+    with pytest.raises(RecipeError, match="field 4 of InferenceSession is set"):
+        ort_format.canonical(bytes(data))

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from modelbuild.errors import ManifestError, did_you_mean
+from modelbuild import options as checks
+from modelbuild.errors import ManifestError
 
 NAME = "coreml"
 TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
@@ -50,29 +51,20 @@ class Options(NamedTuple):
 
 def parse(options: Mapping[str, Any]) -> Options:
     """The options of a platform. Raises ManifestError, placed at the option, for one that cannot be."""
-    names = list(Options._fields)
-    for name in options:
-        if name not in names:
-            raise ManifestError(f"options/{name}", f"{NAME} has no such option", did_you_mean(name, names))
+    checks.known(NAME, options, Options._fields)
     parsed = Options(**options)
-    _one_of("deployment_target", parsed.deployment_target, TARGETS)
-    _one_of("precision", parsed.precision, PRECISIONS)
-    _one_of("compute_units", parsed.compute_units, UNITS)
+    checks.one_of("deployment_target", parsed.deployment_target, TARGETS)
+    checks.one_of("precision", parsed.precision, PRECISIONS)
+    checks.one_of("compute_units", parsed.compute_units, UNITS)
     for each in parsed.accumulation:
-        _one_of("accumulation", each, ACCUMULATIONS)
+        checks.one_of("accumulation", each, ACCUMULATIONS)
     for key in parsed.metadata:
-        _one_of("metadata", key, METADATA)
+        checks.one_of("metadata", key, METADATA)
     _refuse_contradictions(parsed)
     _check_shapes(parsed)
     _check_names(parsed.names)
     _check_labels((parsed.classes or {}).get("labels", ()))
     return parsed
-
-
-def _one_of(option: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        fact = f"{json.dumps(value)} is not one of {', '.join(allowed)}"
-        raise ManifestError(f"options/{option}", fact, did_you_mean(str(value), list(allowed)))
 
 
 def _refuse_contradictions(options: Options) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-from modelbuild.errors import ManifestError, did_you_mean
+from modelbuild import options as checks
+from modelbuild.errors import ManifestError
 from modelbuild.runtimes.base import Environment, Way
 
 NAME = "onnxruntime"
@@ -44,52 +45,29 @@ class Options(NamedTuple):
 
 def parse(options: Mapping[str, Any]) -> Options:
     """The options of a platform. Raises ManifestError, placed at the option, for one that cannot be."""
-    names = list(Options._fields)
-    for name in options:
-        if name not in names:
-            raise ManifestError(f"options/{name}", f"{NAME} has no such option", did_you_mean(name, names))
+    checks.known(NAME, options, Options._fields)
     several = ("optimisation", "threads", "versions")
     listed = {name: _listed(value) if name in several else value for name, value in options.items()}
     parsed = Options(**listed)
     for name in several:
-        _refuse_repeats(name, getattr(parsed, name), options.get(name))
+        if name in options:
+            checks.distinct(name, getattr(parsed, name))
     for level in parsed.optimisation:
-        _one_of("optimisation", level, LEVELS)
+        checks.one_of("optimisation", level, LEVELS)
     for threads in parsed.threads:
-        _count("threads", threads)
+        checks.count("threads", threads)
     for version in parsed.versions:
         _version(version)
-    _one_of("precision", parsed.precision, ["float32"])
-    _one_of("format", parsed.format, FORMATS)
-    _one_of("shapes", parsed.shapes, SHAPES)
-    _count("batch", MOBILE_BATCH if parsed.batch is None else parsed.batch)
+    checks.one_of("precision", parsed.precision, ["float32"])
+    checks.one_of("format", parsed.format, FORMATS)
+    checks.one_of("shapes", parsed.shapes, SHAPES)
+    checks.count("batch", MOBILE_BATCH if parsed.batch is None else parsed.batch)
     _refuse_idle_levels(parsed)
     return parsed
 
 
 def _listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def _refuse_repeats(option: str, values: Sequence[Any], given: Any) -> None:
-    twice = [each for index, each in enumerate(values) if each in values[:index]]
-    if twice:
-        fact = f"{json.dumps(twice[0])} stands there twice"
-        raise ManifestError(f"options/{option}", fact, "Name each once")
-    if isinstance(given, list | tuple) and not given:
-        raise ManifestError(f"options/{option}", "is empty: nothing would be run", "Leave it out")
-
-
-def _one_of(option: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        fact = f"{json.dumps(value)} is not one of {', '.join(allowed)}"
-        raise ManifestError(f"options/{option}", fact, did_you_mean(str(value), list(allowed)))
-
-
-def _count(option: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        fact = f"{json.dumps(value)} is not a whole number from 1 up"
-        raise ManifestError(f"options/{option}", fact, f'Leave "{option}" out for the default')
 
 
 def _version(value: object) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelbuild import nodejs
-from modelbuild.errors import ManifestError, did_you_mean
+from modelbuild import options as checks
+from modelbuild.errors import ManifestError
 from modelbuild.runtimes.base import Environment, Way
 from modelbuild.runtimes.onnxruntime_web import chromium
 
@@ -42,20 +43,17 @@ class Options(NamedTuple):
 
 def parse(options: Mapping[str, Any]) -> Options:
     """The options of a platform. Raises ManifestError, placed at the option, for one that cannot be."""
-    names = list(Options._fields)
-    for name in options:
-        if name not in names:
-            raise ManifestError(f"options/{name}", f"{NAME} has no such option", did_you_mean(name, names))
+    checks.known(NAME, options, Options._fields)
     parsed = Options(**options)
     for name in ("backends", "hosts", "threads", "versions"):
         _settled(name, getattr(parsed, name))
     for name, allowed in (("backends", BACKENDS), ("hosts", HOSTS)):
         for each in getattr(parsed, name):
-            _one_of(name, each, allowed)
-    _one_of("optimisation", parsed.optimisation, LEVELS)
+            checks.one_of(name, each, allowed)
+    checks.one_of("optimisation", parsed.optimisation, LEVELS)
     for threads in parsed.threads:
-        _count("threads", threads)
-    _count("batch", 1 if parsed.batch is None else parsed.batch)
+        checks.count("threads", threads)
+    checks.count("batch", 1 if parsed.batch is None else parsed.batch)
     for version in parsed.versions:
         if not isinstance(version, str) or not RELEASE.fullmatch(version):
             raise ManifestError(
@@ -68,26 +66,10 @@ def parse(options: Mapping[str, Any]) -> Options:
 
 
 def _settled(option: str, values: Any) -> None:
-    if not isinstance(values, list | tuple) or not values:
-        fact = f"{json.dumps(values)} is no list of one or more"
+    if not isinstance(values, list | tuple):
+        fact = f"{json.dumps(values)} is no list"
         raise ManifestError(f"options/{option}", fact, "Leave it out for the default")
-    twice = [each for index, each in enumerate(values) if each in values[:index]]
-    if twice:
-        raise ManifestError(
-            f"options/{option}", f"{json.dumps(twice[0])} stands there twice", "Name each once"
-        )
-
-
-def _one_of(option: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        fact = f"{json.dumps(value)} is not one of {', '.join(allowed)}"
-        raise ManifestError(f"options/{option}", fact, did_you_mean(str(value), list(allowed)))
-
-
-def _count(option: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        fact = f"{json.dumps(value)} is not a whole number from 1 up"
-        raise ManifestError(f"options/{option}", fact, f'Leave "{option}" out for the default')
+    checks.distinct(option, values)
 
 
 def environment(version: str) -> Environment:
