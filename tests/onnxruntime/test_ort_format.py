@@ -380,4 +380,4 @@ def test_a_vtable_longer_than_the_schema_is_refused_even_where_its_slots_are_emp
     for slot in (0, 39):
         struct.pack_into("<H", data, vtable + 4 + 2 * slot, 0)
     with pytest.raises(RecipeError, match="field 4 of InferenceSession is set"):
-        ort_format.canonical(bytes(data))
+        canonical(bytes(data))
