@@ -157,7 +157,9 @@ def test_a_lock_has_versions_and_hashes_and_nothing_of_this_machine(lock: Path, 
     text = (lock / "requirements.txt").read_text()
     assert text.split() == ["tiny-thing==1.0", "\\", f"--hash=sha256:{digest}"]
     assert sorted(path.name for path in lock.iterdir()) == ["environment.json", "requirements.txt"]
-    assert json.loads((lock / "environment.json").read_text()) == {"kind": "python", "pins": [PIN]}
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    about = {"kind": "python", "pins": [PIN], "python": here}
+    assert json.loads((lock / "environment.json").read_text()) == about
     assert not any(str(tmp_path) in path.read_text() for path in lock.iterdir())
 
 

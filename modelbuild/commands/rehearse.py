@@ -137,4 +137,7 @@ def _judged_otherwise(one: Found, other: Found) -> Iterable[str]:
     for row, verdict in other.verdicts.items():
         before = one.verdicts.get(row)
         if row[0] not in one.errors and (before is None or before.ok != verdict.ok):
-            yield f"{_named(row[0])}{row[1]} {verdict.detail}"
+            measured, limit = verdict.measured, verdict.limit
+            known = measured is not None and limit is not None
+            said = f"{row[2]} {measured:.3g}, limit {limit:.3g}" if known else verdict.detail
+            yield f"{_named(row[0])}{row[1]} {said}"

@@ -52,6 +52,7 @@ def test_a_broken_release_is_named_and_a_sound_one_is_not(project: ProjectDir, d
     (row,) = (line.split() for line in broken.text.splitlines() if line.split()[:2] == ["scores", "max_abs"])
     assert (row[2:4], row[5]) == (["0", "holds"], "RED")
     assert float(row[4]) > float(row[6]) > 0
+    assert f"scores max_abs {row[4]}, limit {row[6]}" in last
     after = project.contents()
     assert {
         path: after[path] for path in before

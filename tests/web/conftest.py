@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,17 +10,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from filelock import FileLock
 from onnx import helper
+from runtime_conformance import installed
 
 from modelbuild import nodejs
 from modelbuild.runtimes.onnxruntime_web import chromium as browser
-from modelbuild.runtimes.onnxruntime_web import hosts
+from modelbuild.runtimes.onnxruntime_web.check import DIST
 from modelbuild.runtimes.onnxruntime_web.hosts import Host
+from modelbuild.runtimes.onnxruntime_web.options import environment
 
 VERSION = "1.30.0"
-LOCK = hosts.HERE / "locks" / VERSION
-HOME = Path(__file__).parents[2] / ".cache" / "third-party"
 
 
 def required(name: str, found: object, reason: str) -> str:
@@ -46,19 +43,8 @@ def chromium() -> Host:
 
 @pytest.fixture(scope="session")
 def dist(node: Host) -> Path:
-    """The folder "dist" of onnxruntime-web."""
-    place = HOME / f"onnxruntime-web-{VERSION}"
-    place.mkdir(parents=True, exist_ok=True)
-    found = place / "node_modules" / "onnxruntime-web" / "dist"
-    with FileLock(f"{place}.lock"):
-        if not found.is_dir():
-            for name in ("package.json", "package-lock.json"):
-                shutil.copyfile(LOCK / name, place / name)
-            beside = Path(node.program).parent
-            env = {**os.environ, "PATH": os.pathsep.join([str(beside), os.environ["PATH"]])}
-            command = [str(beside / "npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            subprocess.run(command, cwd=place, env=env, check=True, capture_output=True)
-    return found
+    """The folder "dist" of onnxruntime-web, in the environment that the product installs from its lock."""
+    return Path(installed(environment(VERSION))["environment"]) / DIST
 
 
 Write = Callable[..., Path]
