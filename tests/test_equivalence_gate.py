@@ -176,6 +176,16 @@ def test_an_optional_platform_that_cannot_run_is_listed_as_not_evidenced() -> No
     assert verdict.detail == "not evidenced: Core ML needs macOS"
 
 
+def test_a_way_of_running_that_is_not_here_is_a_row_and_no_pass() -> None:
+    platforms = {"web": Platform(absent={"chromium-wasm": "there is no Chromium"})}
+    verdicts = gate({"web.node-wasm": run()}, platforms=platforms)
+    (verdict,) = [v for v in verdicts if v.metric == "evidence"]
+    assert (verdict.ok, verdict.evidence, verdict.backend) == (True, "none", "chromium-wasm")
+    assert verdict.detail == "not evidenced: there is no Chromium"
+    (red_one,) = [v for v in red(gate({}, platforms=platforms)) if v.platform == "web"]
+    assert "there is no Chromium" in red_one.detail
+
+
 def test_a_run_without_evidence_is_no_run() -> None:
     verdicts = gate({"ios": run(evidence="none"), "android": run()})
     assert [v.platform for v in red(verdicts)] == ["ios"]

@@ -263,6 +263,23 @@ def test_without_a_module_nothing_is_known_of_its_arithmetic(planned, monkeypatc
     assert planned(BASE).targets["tiny:verdict.runtime"].params["rounds"] == {"android": "float16"}
 
 
+class TwoWays(Half):
+    """One way of running that this machine has, with a program of it, and one that it lacks."""
+
+    def runs(self, options):
+        return {"here": base.Way(machine={"chromium": "/x"}), "there": base.Way(unavailable="none here")}
+
+
+def test_a_way_that_is_not_here_has_no_run_and_is_told_to_the_gate(planned, monkeypatch):
+    monkeypatch.setattr(base, "find", lambda name: TwoWays())
+    found = planned(BASE)
+    assert found.targets["tiny:android.run.here"].machine == {"chromium": "/x"}
+    assert "android.run.there" not in names(found)
+    verdict = found.targets["tiny:verdict.runtime"]
+    assert verdict.params["platforms"]["android"]["absent"] == {"there": "none here"}
+    assert {role for role in verdict.inputs if role.startswith("run.")} == {"run.android.here"}
+
+
 def test_what_a_platform_demands_is_judged(planned):
     asked = {
         "required": False,

@@ -201,6 +201,22 @@ def test_a_file_that_is_gone_is_said_with_its_target(root):
         key(root)
 
 
+def test_the_bytes_of_a_program_of_this_machine_count_and_not_its_place(root):
+    browser, moved = root / "browser", root / "moved"
+    browser.write_text("version 1")
+    moved.write_text("version 1")
+    here = BASE._replace(machine={"chromium": str(browser)})
+    before = parts(root, here)
+    assert key_of(before) != key(root)
+    assert key(root, BASE._replace(machine={"chromium": str(moved)})) == key_of(before)
+    browser.write_text("version 2")
+    assert key(root, here) != key_of(before)
+    assert reason(here, before, parts(root, here)) == "another chromium on this machine"
+    browser.unlink()
+    with pytest.raises(BuildError, match=r"m:a: cannot read .*browser: No such file"):
+        key(root, here)
+
+
 def test_a_renewed_computer_sees_what_lies_on_disk_now(root):
     keys = Keys(root, of_file, lambda kind: {})
     before = keys.parts(BASE, INPUTS)
