@@ -13,12 +13,19 @@ if TYPE_CHECKING:
 FILE = "golden.json"
 
 
+class Limit(NamedTuple):
+    """The largest absolute difference that an output may have, in its unit, and in words where that comes from."""
+
+    max_abs: float
+    source: str
+
+
 class Golden(NamedTuple):
-    """Arrays by name, samples first; `limits`: output -> the largest absolute difference, in the output's unit."""
+    """Arrays by name, samples first, and the limit of every output."""
 
     inputs: Arrays
     outputs: Arrays
-    limits: Mapping[str, float]
+    limits: Mapping[str, Limit]
 
     @property
     def samples(self) -> int:
@@ -35,6 +42,10 @@ def write(folder: Path, golden: Golden, more: Mapping[str, Any]) -> None:
             file = f"{side.removesuffix('s')}-{number}.bin"
             (folder / file).write_bytes(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
             row = {"name": name, "dtype": str(array.dtype), "shape": list(array.shape), "file": file}
-            rows.append({**row, "limit": golden.limits[name]} if side == "outputs" else row)
+            rows.append({**row, **_limit(golden.limits[name])} if side == "outputs" else row)
         told[side] = rows
     (folder / FILE).write_text(json.dumps(told, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _limit(limit: Limit) -> dict[str, Any]:
+    return {"limit": limit.max_abs, "limit_source": limit.source}

@@ -96,6 +96,7 @@ def targets(
         f"the artefact for {each.platform.name} ({each.platform.runtime})",
         {"runtime": each.platform.runtime, "options": dict(conversion.options), **network},
         {**{n: inputs[n] for n in conversion.needs if n in inputs}, **_in(model, conversion.environment)},
+        files=conversion.files,
         modules=(*each.code, *([network["module"].partition(":")[0]] if network else [])),
         tools=each.runtime.toolchain(),
     )
@@ -109,6 +110,7 @@ def targets(
             modules=each.code,
             tools=each.runtime.toolchain(),
             machine=way.machine,
+            files=way.files,
         )
 
 
@@ -117,18 +119,21 @@ def bundle(model: Model, each: Shipped, inputs: Mapping[str, str]) -> Iterator[T
     if each.bundling is None:
         return
     platform, own = each.platform, each.platform.tolerance
-    gate = {**model.gates.runtime, **({} if own is None else {"tolerance": own})}
+    gate, place = model.gates.runtime, "gates/runtime"
+    if own is not None:
+        gate, place = {**gate, "tolerance": own}, f"platforms/{platform.name}"
     name = f"{model.name}:{platform.name}"
     yield Target(
         bundled(name),
         BUNDLE,
         f"what ships for {platform.name}, with golden samples",
-        {"runtime": platform.runtime, "options": dict(each.bundling.options), "gate": gate},
+        {"runtime": platform.runtime, "options": dict(each.bundling.options), "gate": gate, "place": place},
         {
             "artifact": name,
             **{role: inputs[role] for role in ("evaluation", "reference")},
             **_in(model.name, each.bundling.environment),
         },
+        files=each.bundling.files,
         modules=each.code,
     )
 

@@ -76,6 +76,17 @@ def test_the_programs_that_run_it_are_part_of_the_key(
     assert "executable" not in ways["node-wasm"].options
 
 
+def test_our_own_programs_in_javascript_are_part_of_the_key() -> None:
+    """Whatever the folder of the runtime has of them; Python is found by its imports."""
+    from modelbuild.runtimes.onnxruntime_web.options import HERE, PROGRAMS
+
+    there = {path.name for path in HERE.iterdir() if path.suffix in (".mjs", ".html")}
+    assert there == {name for names in PROGRAMS.values() for name in names}
+    way = RUNTIME.runs({})["node-wasm"]
+    assert set(way.files) == {"answer.mjs", "node_host.mjs"}
+    assert all(Path(path).is_file() for path in way.files.values())
+
+
 def test_the_usual_browser_is_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/env" if name == "google-chrome" else None)
     assert chromium.find() == "/usr/bin/env"

@@ -11,7 +11,7 @@ from modelbuild import environments, samples, tensors
 from modelbuild.equivalence import demand
 from modelbuild.equivalence.tolerance import Reference, auto, tolerance
 from modelbuild.errors import RecipeError
-from modelbuild.golden import Golden
+from modelbuild.golden import Golden, Limit
 from modelbuild.recipes.verdicts import reference
 from modelbuild.runtimes import base
 
@@ -34,7 +34,7 @@ def _golden(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> Golden:
     truth = reference(inputs)
     given = {name: arrays[name] for name in described["inputs"]}
     size = _size(inputs["artifact"], described["samples"])
-    asked = demand.runtime(params["gate"], "gates/runtime")
+    asked = demand.runtime(params["gate"], params["place"])
     limits = {name: _limit(name, truth, asked) for name in truth.outputs}
     return Golden(samples.batch(given, 0, size), samples.batch(truth.outputs, 0, size), limits)
 
@@ -45,7 +45,10 @@ def _size(artifact: Path, there: int) -> int:
     return int(fixed[0]) if fixed else min(SAMPLES, there)
 
 
-def _limit(name: str, truth: Reference, asked: demand.RuntimeDemand) -> float:
-    """The largest absolute difference that the gate allows; where it limits others, the derived one."""
-    limits = tolerance(name, truth, asked).limits
-    return float(limits.get("max_abs", auto(name, truth)[0]["max_abs"]))
+def _limit(name: str, truth: Reference, asked: demand.RuntimeDemand) -> Limit:
+    """What the gate allows; where it limits other metrics, what "auto" would."""
+    found = tolerance(name, truth, asked)
+    if "max_abs" in found.limits:
+        return Limit(float(found.limits["max_abs"]), found.source)
+    limits, source = auto(name, truth)
+    return Limit(limits["max_abs"], f"derived, as the manifest limits other metrics: {source}")

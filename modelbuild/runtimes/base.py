@@ -61,11 +61,13 @@ class Conversion(NamedTuple):
     """What `convert` reads: target folders by name, of the platform's options those in `options`, an environment.
 
     An option that only runs read is not among them: to add a way of running leaves the artefact as it is.
+    `files` of the runtime, by name, that are no Python decide what comes out too; their contents are part of the key.
     """
 
     needs: tuple[Target, ...]
     options: Mapping[str, Any] = MappingProxyType({})
     environment: Environment | None = None
+    files: Mapping[str, str] = MappingProxyType({})
 
 
 class Way(NamedTuple):
@@ -74,7 +76,8 @@ class Way(NamedTuple):
     `rounds` is the arithmetic below float32 that is computed in: "float16" where every result is rounded to it,
     "float16-sums" where every step of a sum is too; None for float32. The gate allows what that alone does.
     `machine` names files of this machine that decide what comes out, a browser; their contents are part of the key.
-    `unavailable` says why this machine cannot run in this way and what to do about it; None when it can.
+    `files` are as those of a conversion. `unavailable` says why this machine cannot run in this way and what to do
+    about it; None when it can.
     """
 
     options: Mapping[str, Any] = MappingProxyType({})
@@ -82,6 +85,7 @@ class Way(NamedTuple):
     environment: Environment | None = None
     machine: Mapping[str, str] = MappingProxyType({})
     unavailable: str | None = None
+    files: Mapping[str, str] = MappingProxyType({})
 
 
 @runtime_checkable

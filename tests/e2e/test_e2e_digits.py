@@ -98,6 +98,26 @@ def test_the_artefact_that_ships_answers_as_the_reference_does(digits):
     assert np.ptp(reference) > 1
 
 
+def test_what_is_delivered_for_the_browser_is_its_bundle(digits, tmp_path):
+    result = digits.doit("deliver", "--to", str(tmp_path / "to"))
+    assert result.code == 0, result.text
+    delivered = tmp_path / "to" / "digits"
+    found = {path.relative_to(delivered / "browser").as_posix() for path in delivered.rglob("browser/**/*")}
+    assert found >= {"index.html", "check.mjs", "model.onnx", "golden/golden.json", "ort/ort.wasm.min.mjs"}
+    golden = json.loads((delivered / "browser" / "golden" / "golden.json").read_text())
+    (output,) = golden["outputs"]
+    stored = np.fromfile(delivered / "browser" / "golden" / output["file"], "<f4").reshape(output["shape"])
+    reference = load_file(digits.root / ".cache/out/digits/reference/outputs.safetensors")["logits"]
+    assert np.array_equal(stored, reference[: golden["samples"]])
+    limits = {
+        row["limit"]
+        for row in report(digits, "digits")["verdicts"]
+        if (row["platform"], row["against"], row["metric"]) == ("browser", "reference", "max_abs")
+    }
+    assert limits == {output["limit"]}
+    assert {path.name for path in (delivered / "android").iterdir()} >= {"model.ort", "mobile.json"}
+
+
 def test_the_same_manifest_gives_the_same_bytes_in_another_place(digits, tmp_path):
     other = short(tmp_path / "elsewhere")
     assert other.doit("-n", "2").code == 0

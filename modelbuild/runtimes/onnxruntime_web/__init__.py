@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelbuild import nodejs
 from modelbuild.runtimes.base import Conversion, Run, Runtime, Way
-from modelbuild.runtimes.onnxruntime_web.options import NAME, parse, ways
+from modelbuild.runtimes.onnxruntime_web.options import NAME, environment, parse, ways
 
 if TYPE_CHECKING:
     from modelbuild.golden import Golden
     from modelbuild.tensors import Arrays
+PAGE = Path(__file__).parent / "bundle_page"
 
 
 class OnnxRuntimeWeb:
@@ -56,17 +58,17 @@ class OnnxRuntimeWeb:
 
     def bundling(self, options: Mapping[str, Any]) -> Conversion | None:
         """The files of the newest version, for the declared backends."""
+        if nodejs.find() is None:  # npm, which installs them, comes with it
+            return None
         parsed = parse(options)
-        way = ways(parsed._replace(versions=(parsed.newest,), hosts=("node",), backends=("wasm",)))[
-            "node-wasm"
-        ]
-        return way.environment and Conversion((), {"backends": list(parsed.backends)}, way.environment)
+        page = {path.name: str(path) for path in sorted(PAGE.iterdir())}
+        return Conversion((), {"backends": list(parsed.backends)}, environment(parsed.newest), page)
 
     def bundle(self, artifact: Path, out: Path, golden: Golden, params: Mapping[str, Any]) -> None:
         """A folder for any web server: index.html checks the golden samples."""
         from modelbuild.runtimes.onnxruntime_web import bundle
 
-        bundle.write(artifact, out, golden, params)
+        bundle.write(artifact, out, golden, PAGE, params)
 
 
 RUNTIME: Runtime = OnnxRuntimeWeb()

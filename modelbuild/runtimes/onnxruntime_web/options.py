@@ -21,7 +21,12 @@ BACKENDS = ("wasm", "webgpu")
 HOSTS = ("node", "chromium")
 LEVELS = ("disabled", "basic", "extended", "all")
 RELEASE = re.compile(r"\d+\.\d+\.\d+")
-LOCKS = Path(__file__).parent / "locks"
+HERE = Path(__file__).parent
+LOCKS = HERE / "locks"
+PROGRAMS = {
+    "node": ("answer.mjs", "node_host.mjs"),
+    "chromium": ("answer.mjs", "page.html", "page.mjs"),
+}
 LOCK_FILES = {"manifest": "package.json", "lock": "package-lock.json"}
 
 
@@ -101,10 +106,17 @@ def _way(options: Options, version: str, host: str, read: Mapping[str, Any]) -> 
     if nodejs.find() is None:  # npm, which installs the files for every host, comes with it
         return Way(told, unavailable=f"there is no Node on this machine: {nodejs.REMEDY}")
     if host == "node":
-        return Way(told, environment=environment(version), machine={"node": str(nodejs.find())})
+        machine = {"node": str(nodejs.find())}
+        return Way(told, environment=environment(version), machine=machine, files=_programs(host))
     program = chromium.find(options.executable)
     if program is None:
         return Way(told, unavailable=chromium.missing(options.executable))
     if options.executable is not None:
         told["executable"] = options.executable
-    return Way(told, environment=environment(version), machine={"chromium": chromium.binary(program)})
+    machine = {"chromium": chromium.binary(program)}
+    return Way(told, environment=environment(version), machine=machine, files=_programs(host))
+
+
+def _programs(host: str) -> dict[str, str]:
+    """Our own programs for a host: they are no Python, and decide what comes out all the same."""
+    return {name: str(HERE / name) for name in PROGRAMS[host]}

@@ -1,35 +1,30 @@
-// Loads the model, runs the golden inputs and holds the outputs to the golden ones. An app may start from here.
-const ARRAYS = {
-  float32: Float32Array, float64: Float64Array, int8: Int8Array, int16: Int16Array, int32: Int32Array, bool: Uint8Array,
-  int64: BigInt64Array, uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, uint64: BigUint64Array,
-};
-async function read(name) {
-  const response = await fetch(name);
-  if (!response.ok) throw new Error(`${name} is not there (${response.status})`);
-  return response.arrayBuffer();
-}
+// Loads the model, runs the golden inputs and holds the outputs to the golden ones: an app may start from here.
+const fail = (words) => { throw new Error(words); };
+const get = (name, as) => fetch(name).then((it) => it.ok ? it[as]() : fail(`${name} is not there (${it.status})`));
+const ARRAYS = { bool: "Uint8Array", int64: "BigInt64Array", uint64: "BigUint64Array" }; // others are named by dtype
 async function array({ name, dtype, shape, file }) {
-  const values = new ARRAYS[dtype](await read(`golden/${file}`));
-  if (values.length === 0 || values.length !== shape.reduce((a, b) => a * b, 1)) throw new Error(`${file} is not all of ${name}`);
-  return values;
+  const kind = ARRAYS[dtype] ?? `${dtype[0].toUpperCase()}${dtype.slice(1)}Array`;
+  const values = new (globalThis[kind] ?? fail(`this browser has no ${kind}`))(await get(`golden/${file}`, "arrayBuffer"));
+  return values.length && values.length === shape.reduce((a, b) => a * b) ? values : fail(`${file} is not all of ${name}`);
 }
 async function check() {
-  const golden = JSON.parse(new TextDecoder().decode(await read("golden/golden.json")));
+  const golden = await get("golden/golden.json", "json");
   const backend = new URLSearchParams(location.search).get("backend") ?? golden.backends[0];
   const ort = await import(`./ort/ort.${backend}.min.mjs`);
-  const session = await ort.InferenceSession.create(new Uint8Array(await read("model.onnx")), { executionProviders: [backend] });
-  const feeds = {};
-  for (const input of golden.inputs) feeds[input.name] = new ort.Tensor(input.dtype, await array(input), input.shape);
+  const session = await ort.InferenceSession.create(await get("model.onnx", "arrayBuffer"), { executionProviders: [backend] });
+  const [feeds, names] = [{}, golden.outputs.map((each) => each.name).sort()];
+  for (const each of golden.inputs) feeds[each.name] = new ort.Tensor(each.dtype, await array(each), each.shape);
   const found = await session.run(feeds);
-  if (`${Object.keys(found).sort()}` !== `${golden.outputs.map((each) => each.name).sort()}`) throw new Error(`the outputs are ${Object.keys(found)}`);
-  for (const { limit, ...output } of golden.outputs) {
-    const [want, got] = [await array(output), found[output.name]];
-    if (got.type !== output.dtype || `${got.dims}` !== `${output.shape}`) throw new Error(`${output.name} is ${got.type}[${got.dims}]`);
-    const off = want.findIndex((value, i) => !(Math.abs(Number(got.data[i]) - Number(value)) <= limit)); // NaN is off
-    if (off >= 0) throw new Error(`${output.name}[${off}] is ${got.data[off]}, not ${want[off]} within ${limit}`);
+  if (`${Object.keys(found).sort()}` !== `${names}`) fail(`the outputs are ${Object.keys(found).sort()}, not ${names}`);
+  for (const each of golden.outputs) {
+    const [want, { data, type, dims }] = [await array(each), found[each.name]];
+    const [is, due] = [`${type}[${dims}]`, `${each.dtype}[${each.shape}]`];
+    if (is !== due) fail(`${each.name} is ${is}, not ${due}`);
+    const off = want.findIndex((value, i) => !(Math.abs(Number(data[i] - value)) <= each.limit)); // NaN is off as well
+    if (off >= 0) fail(`${each.name}[${off}] is ${data[off]}, not ${want[off]} within ${each.limit}`);
   }
-  return `holds: ${golden.outputs.map((each) => each.name)} of ${golden.samples} samples, on ${backend}`;
+  return `holds: ${names} of ${golden.samples} samples, on ${backend}`;
 }
-const said = await check().catch((error) => `RED: ${error.message}`);
+const said = await check().catch((error) => `RED: ${error?.message ?? error}`);
 document.querySelector("#result").textContent = said;
 document.title = said.split(":")[0];
