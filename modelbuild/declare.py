@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,6 +94,25 @@ class Gates(NamedTuple):
     runtime: Options
 
 
+class Waiver(NamedTuple):
+    """Lets `metric` of a `platform` (or of one run of it, "android.1.18.1") or at a `gate` pass up to `limit`.
+
+    On every output where `output` is None. `expires` is the last day on which it holds, such as "2026-12-31".
+    """
+
+    platform: str | None
+    gate: str | None
+    output: str | None
+    metric: str
+    limit: float
+    reason: str
+    link: str
+    expires: str
+
+    def expired(self, today: date) -> bool:
+        return self.expires < today.isoformat()
+
+
 class Model(NamedTuple):
     """One manifest; `place` is its file as messages name it, such as `manifests/digits.json`.
 
@@ -109,6 +129,7 @@ class Model(NamedTuple):
     export: Export
     platforms: Mapping[str, Platform]
     gates: Gates
+    waivers: tuple[Waiver, ...] = ()
 
 
 class Project(NamedTuple):
@@ -141,6 +162,7 @@ def model(manifest: Document, shared: Mapping[str, Document]) -> Model:
             name: _platform(name, manifest.place, each, shared) for name, each in full["platforms"].items()
         },
         gates=Gates(full["gates"].get("teacher"), full["gates"].get("task"), full["gates"]["runtime"]),
+        waivers=tuple(_waiver(each) for each in full["waivers"]),
     )
 
 
@@ -152,6 +174,16 @@ def _data(name: str, data: Options) -> Data:
 
 def _source(source: Options) -> OnnxSource | WeightsSource:
     return OnnxSource(**source) if "onnx" in source else WeightsSource(**source)
+
+
+def today() -> date:
+    """The day by which waivers are judged, in UTC: one ends at one moment, wherever the build runs."""
+    return datetime.now(UTC).date()
+
+
+def _waiver(waiver: Options) -> Waiver:
+    given: dict[str, Any] = {name: waiver.get(name) for name in Waiver._fields}
+    return Waiver(**given)
 
 
 def _platform(name: str, place: str, inline: Any, shared: Mapping[str, Document]) -> Platform:

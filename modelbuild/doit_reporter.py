@@ -91,6 +91,11 @@ class Reporter:
             self.shown.done(outcome)
         return outcome is not None
 
+    def _kept_back(self, model: str) -> tuple[str, ...]:
+        """What the model's gate had to say, where a failed target kept it from being asked."""
+        unasked = {name for name, fail in self.failures if isinstance(fail, UnmetDependency)}
+        return self.session.gate(model).lines if f"{model}:gate" in unasked else ()
+
     def cleanup_error(self, exception: BaseFail) -> None:
         """Doit could not tear a task down."""
         self.shown.say(exception.get_msg())
@@ -110,6 +115,7 @@ class Reporter:
         for model in sorted({name.partition(":")[0] for name, _ in self.failures if name in outcomes}):
             try:
                 self.session.write_report(model)
+                self.closing += self._kept_back(model)
             except ModelbuildError as error:
                 self.shown.say(str(error))
         for line in self.closing:

@@ -168,7 +168,8 @@ def _words(target: Target, label: str, old: str, new: str) -> str:
     if kind == "code":
         return f"code {'added' if not old else 'removed' if not new else 'changed'}: {name}"
     if kind == "file":
-        return f"file changed: {target.files.get(name, name)}"
+        path = target.files.get(name, name)
+        return f"file changed: {name if Path(path).is_absolute() else path}"
     if kind == "machine":
         return f"another {name} on this machine"
     if kind == "input":

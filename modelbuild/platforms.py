@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from modelbuild.declare import Model, OnnxSource, Platform
 from modelbuild.errors import ManifestError
+from modelbuild.golden import checkers
 from modelbuild.runtimes import base
 from modelbuild.runtimes.base import Bundling, Conversion, Environment, Runtime, Way
 from modelbuild.targets import Recipe, Target
@@ -14,6 +15,8 @@ from modelbuild.targets import Recipe, Target
 LOCK = Recipe("modelbuild.recipes.environment:lock")
 CONVERT = Recipe("modelbuild.recipes.platform:convert")
 RUN = Recipe("modelbuild.recipes.platform:run")
+STEPS = Recipe("modelbuild.recipes.steps:measure")
+GOLDEN = Recipe("modelbuild.recipes.golden:golden")
 BUNDLE = Recipe("modelbuild.recipes.bundle:bundle")
 
 
@@ -75,10 +78,11 @@ def environments(model: str, platforms: Mapping[str, Shipped]) -> Iterator[Targe
     for name, environment in asked.items():
         params: dict[str, Any] = {"kind": environment.kind, "pins": list(environment.pins)}
         doc = f"the locked environment {name}"
-        yield Target(_environment(model, environment), LOCK, doc, params, files=dict(environment.lock))
+        yield Target(environment_target(model, environment), LOCK, doc, params, files=dict(environment.lock))
 
 
-def _environment(model: str, environment: Environment) -> str:
+def environment_target(model: str, environment: Environment) -> str:
+    """The target that locks an environment."""
     return f"{model}:environment.{environment.name}"
 
 
@@ -114,26 +118,85 @@ def targets(
         )
 
 
+def demanded(model: Model, platform: Platform) -> dict[str, Any]:
+    """What the platform's runs are held to, and where in the manifest that stands."""
+    if platform.tolerance is None:
+        return {"gate": model.gates.runtime, "place": "gates/runtime"}
+    gate = {**model.gates.runtime, "tolerance": platform.tolerance}
+    return {"gate": gate, "place": f"platforms/{platform.name}"}
+
+
+def steps(model: Model, each: Shipped, inputs: Mapping[str, str]) -> Iterator[Target]:
+    """What each switch on the way to the platform's usual run does; `inputs`: the targets there are."""
+    for label, way in [*each.runs.items()][:1]:
+        name = f"{model.name}:{each.platform.name}"
+        told = {"runtime": each.platform.runtime, "options": dict(way.options), "rounds": rounds(model, way)}
+        roles = ("onnx", "reference", "noise", "evaluation", "teacher")
+        yield Target(
+            f"{name}.steps",
+            STEPS,
+            f"the steps from the teacher to {each.platform.name}",
+            {"run": dotted(each.platform.name, label), **told, **demanded(model, each.platform)},
+            {
+                **{role: inputs[role] for role in roles if role in inputs},
+                "run": dotted(f"{name}.run", label),
+                **({"rounded": f"{inputs['reference']}.{told['rounds']}"} if told["rounds"] else {}),
+                **_in(model.name, way.environment),
+            },
+            modules=each.code,
+            tools=each.runtime.toolchain(),
+            machine=way.machine,
+            files=way.files,
+        )
+
+
+def golden(model: Model, each: Shipped, inputs: Mapping[str, str]) -> Iterator[Target]:
+    """Samples that travel with the artefact, and programs that check it with them where it is used."""
+    if each.unavailable is not None:
+        return
+    platform, name = each.platform, f"{model.name}:{each.platform.name}"
+    told = {"runtime": platform.runtime, "rounds": arithmetics(model, each)}
+    yield Target(
+        f"{name}.golden",
+        GOLDEN,
+        f"golden samples for {platform.name}, with programs that check them",
+        {**told, **demanded(model, platform)},
+        {"artifact": name, **{role: inputs[role] for role in ("evaluation", "reference", "noise")}},
+        files=checkers(),
+    )
+
+
+def rounds(model: Model, way: Way) -> str | None:
+    """The arithmetic below float32 of a way of running, where PyTorch can say what that does to the model."""
+    return None if isinstance(model.source, OnnxSource) else way.rounds
+
+
+def arithmetics(model: Model, each: Shipped) -> list[str]:
+    """Those of all ways of running the platform, "" for float32."""
+    return [rounds(model, way) or "" for way in each.runs.values()]
+
+
 def bundle(model: Model, each: Shipped, inputs: Mapping[str, str]) -> Iterator[Target]:
     """What is delivered in place of the artefact where its runtime bundles it."""
     if each.bundling is None:
         return
-    platform, own = each.platform, each.platform.tolerance
-    gate, place = model.gates.runtime, "gates/runtime"
-    if own is not None:
-        gate, place = {**gate, "tolerance": own}, f"platforms/{platform.name}"
-    name = f"{model.name}:{platform.name}"
+    platform, name = each.platform, f"{model.name}:{each.platform.name}"
     yield Target(
         bundled(name),
         BUNDLE,
         f"what ships for {platform.name}, with golden samples",
-        {"runtime": platform.runtime, "options": dict(each.bundling.options), "gate": gate, "place": place},
+        {
+            "runtime": platform.runtime,
+            "options": dict(each.bundling.options),
+            "rounds": arithmetics(model, each),
+            **demanded(model, platform),
+        },
         {
             "artifact": name,
-            **{role: inputs[role] for role in ("evaluation", "reference")},
+            **{role: inputs[role] for role in ("evaluation", "reference", "noise")},
             **_in(model.name, each.bundling.environment),
         },
-        files=each.bundling.files,
+        files={**each.bundling.files, **checkers()},
         modules=each.code,
     )
 
@@ -144,12 +207,18 @@ def bundled(artefact: str) -> str:
 
 
 def _in(model: str, environment: Environment | None) -> dict[str, str]:
-    return {} if environment is None else {"environment": _environment(model, environment)}
+    return {} if environment is None else {"environment": environment_target(model, environment)}
 
 
 def dotted(name: str, way: str) -> str:
     """`digits:ios.run.float16-sums`; the usual way of running has no name of its own."""
     return f"{name}.{way}" if way else name
+
+
+def run_target(model: str, run: str) -> str:
+    """The target of the run that the gate calls `ios`, or `ios.float16-sums`."""
+    platform, _, way = run.partition(".")
+    return dotted(f"{model}:{platform}.run", way)
 
 
 def judged(each: Shipped) -> dict[str, Any]:

@@ -139,7 +139,8 @@ class Stage:
         inputs = {role: each for role, each in usual.inputs.items() if not role.startswith(left_out)}
         run = platforms.dotted(platform, name)
         told = {**usual.params["platforms"][platform], "absent": {}, "budgets": {}}
-        rounds = {run: way.rounds} if f"rounded.{way.rounds}" in inputs else {}
+        known = usual.params["rounds"].values()  # the arithmetics whose noise was measured
+        rounds = {run: way.rounds} if way.rounds in known else {}
         params = {**usual.params, "platforms": {platform: told}, "rounds": rounds}
         doc = f"{run} under {version}"
         return Target(title, graph.ACROSS_RUNTIMES, doc, params, {**inputs, f"run.{run}": f"{title}.run"})

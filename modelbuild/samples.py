@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 USUAL_BATCH = 64  # samples a call where neither the model nor the platform says
+DIRECTIONS = ("up", "down", "random")
 
 
 class Wanted(NamedTuple):
@@ -94,14 +95,21 @@ def batch(inputs: Arrays, start: int, size: int) -> Arrays:
     return {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}
 
 
-def nudged(inputs: Arrays) -> dict[str, NDArray[Any]]:
-    """`inputs` with every real number moved to the next one up that its type can hold."""
+def nudged(inputs: Arrays, direction: str = "up") -> dict[str, NDArray[Any]]:
+    """`inputs` with every real number moved to the next one that its type can hold, in one of DIRECTIONS.
+
+    Random ones differ from number to number and are the same every time.
+    """
     import numpy as np
 
-    return {
-        name: np.nextafter(array, np.array(np.inf, array.dtype)) if array.dtype.kind == "f" else array
-        for name, array in inputs.items()
-    }
+    random = np.random.default_rng(0)
+
+    def moved(array: NDArray[Any]) -> NDArray[Any]:
+        up = {"up": True, "down": False}.get(direction, random.integers(0, 2, array.shape) > 0)
+        towards: NDArray[Any] = np.nextafter(array, np.where(up, np.inf, -np.inf).astype(array.dtype))
+        return towards
+
+    return {name: moved(array) if array.dtype.kind == "f" else array for name, array in inputs.items()}
 
 
 def rows_of(runtime: str, name: str, value: Any, fed: int) -> NDArray[np.generic]:

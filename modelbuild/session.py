@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from modelbuild import accepted, declare, graph, manifest
 from modelbuild import digest as digests
-from modelbuild import graph, manifest
 from modelbuild.examine import Examiner
 from modelbuild.journal import Built, Journal
 from modelbuild.paths import Workspace
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from modelbuild.build import Builder
+    from modelbuild.declare import Model
     from modelbuild.execute import Executor
     from modelbuild.report import Report
     from modelbuild.targets import Target
@@ -87,10 +88,13 @@ class Session:
         if self._builder is not None:
             self._builder.plan = self.plan
 
+    def declared(self, model: str) -> Model:
+        """Return what the manifest declares of a model."""
+        return next(each for each in self.project.models if each.name == model)
+
     def describe(self, model: str) -> str:
         """Return a model's description, or a plain one."""
-        said = {m.name: m.description for m in self.project.models}.get(model)
-        return said or f"every target of {model}"
+        return self.declared(model).description or f"every target of {model}"
 
     # -- the report: a view of this run, written again when what it would say has changed
 
@@ -121,7 +125,8 @@ class Session:
         for target in self.plan.of(model):  # what this run did not come to may be up to date all the same
             if target.name not in self.examiner.outcomes:
                 self.examiner.note_if_up_to_date(target.name)
-        return summary.collect(self.examiner, model, time.perf_counter() - self.began, self.required)
+        took = time.perf_counter() - self.began
+        return summary.collect(self.examiner, self.declared(model), took, self.required, declare.today())
 
     def remove_report(self, model: str) -> None:
         """Remove the report's files."""
@@ -132,7 +137,11 @@ class Session:
         """Digest of everything a report says that can differ from run to run, times aside."""
         outcomes = [self.examiner.outcomes.get(t.name) for t in self.plan.of(model)]
         said = [(o.target, o.state, o.key, o.digest, o.reason, o.error) if o else None for o in outcomes]
-        return digests.of_bytes(json.dumps([said, self.required]).encode())
+        return digests.of_bytes(json.dumps([said, self.required, self._held_to(model)]).encode())
+
+    def _held_to(self, model: str) -> str:
+        """Digest of what verdicts are held to beside what they say: accepted figures, waivers and the day."""
+        return accepted.fingerprint(self.at.root, model, self.declared(model).waivers, declare.today())
 
     def _stamps(self, model: str) -> str:
         paths = [self.at.out(model) / name for name in REPORTS]
@@ -164,7 +173,7 @@ class Session:
     def _verdicts(self, model: str) -> str:
         names = self.plan.verdicts(model)
         said = [(n, o.digest) for n in names if (o := self.examiner.outcomes.get(n)) is not None]
-        return digests.of_bytes(json.dumps([said, self.required]).encode())
+        return digests.of_bytes(json.dumps([said, self.required, self._held_to(model)]).encode())
 
     def close(self) -> None:
         """Let go of what was begun, and write what was learnt."""

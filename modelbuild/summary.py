@@ -4,27 +4,58 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
 
-from modelbuild import requirements, witness
+from modelbuild import ratchet, requirements, witness
+from modelbuild.declare import Model
 from modelbuild.equivalence import verdict
 from modelbuild.equivalence.verdict import Verdict
 from modelbuild.examine import Examiner
+from modelbuild.report import details
+from modelbuild.report.details import Details
 from modelbuild.report.record import PlatformRow, Report, TargetRow
 from modelbuild.runtimes.base import RANK
 from modelbuild.targets import Target
 
 
-def collect(run: Examiner, model: str, seconds: float, required: Sequence[str] = ()) -> Report:
-    """Return the report of `model`: it is ok when every target is there and every verdict holds.
+def collect(run: Examiner, declared: Model, seconds: float, required: Sequence[str], today: date) -> Report:
+    """Return the report of a model: it is ok when every target is there and every verdict holds.
 
-    `required` are platforms, `PLATFORM` or `PLATFORM:WAY`, that the command line wants evidence of.
+    `required` are platforms, `PLATFORM` or `PLATFORM:WAY`, that the command line wants evidence of; `today` decides
+    which waivers hold. Raises ManifestError for a file of accepted figures that is none.
     """
+    model = declared.name
     targets = tuple(_row(run, target) for target in run.plan.of(model))
-    found = (row for name in run.plan.verdicts(model) for row in _verdicts(run, name))
-    verdicts = tuple(requirements.held_to(row, required) for row in found)
+    said = gated(run, model, required)
+    verdicts = ratchet.held_to(said, _terms(run, declared, today))
     whole = all(row.state in ("built", "restored", "up-to-date") for row in targets)
-    ok = whole and bool(verdicts) and all(row.ok for row in verdicts)
-    return Report(model, ok, seconds, targets, verdicts, _platforms(run, model))
+    ok = whole and bool(said) and all(row.ok for row in verdicts)
+    return Report(model, ok, seconds, targets, verdicts, _platforms(run, model), _details(run, model))
+
+
+def gated(run: Examiner, model: str, required: Sequence[str]) -> tuple[Verdict, ...]:
+    """What the gates say of a model, before accepted figures and waivers."""
+    found = (row for name in run.plan.verdicts(model) for row in _verdicts(run, name))
+    return tuple(requirements.held_to(row, required) for row in found)
+
+
+def _terms(run: Examiner, declared: Model, today: date) -> ratchet.Terms:
+    whole = all(_whole(run, name) for name in run.plan.verdicts(declared.name))
+    measured = f"{declared.name}:noise"
+    noise = run.at.out(measured) / "noise.json" if _whole(run, measured) else None
+    return ratchet.terms(run.at.root, declared, today, noise, whole)
+
+
+def _details(run: Examiner, model: str) -> Details:
+    def folder(name: str) -> Path | None:
+        return run.at.out(f"{model}:{name}") if _whole(run, f"{model}:{name}") else None
+
+    steps = [
+        name for name in (t.name.partition(":")[2] for t in run.plan.of(model)) if name.endswith(".steps")
+    ]
+    found = [path for path in map(folder, steps) if path is not None]
+    return details.read(folder("verdict.runtime"), found, folder("noise"), folder("repro"))
 
 
 def _row(run: Examiner, target: Target) -> TargetRow:

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from modelbuild import code_names, schema_errors, schemas
-from modelbuild.declare import LOADERS, Document
+from modelbuild.declare import LOADERS, Document, today
+from modelbuild.equivalence import demand
 from modelbuild.errors import ManifestError, did_you_mean
 from modelbuild.runtimes import base
 from modelbuild.wording import at, closest, cut, quote, shown
 
 _SHORT_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_LONGEST_WAIVER = timedelta(days=366)
 RESERVED = frozenset(
     (
         *("data", "teacher", "student", "reference", "preflight", "onnx", "environment", "verdict"),
@@ -30,11 +35,15 @@ Found = Iterator[ManifestError]
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One manifest with the platform files that it names (by the path it gives), as they were written."""
+    """One manifest with the platform files that it names (by the path it gives), as they were written.
+
+    `today` decides what a waiver may promise. A manifest found valid on one day stays so: its days only draw nearer.
+    """
 
     root: Path
     document: Document
     shared: Mapping[str, Document]
+    today: date = field(default_factory=today)
 
     def section(self, *steps: str) -> Mapping[str, Any]:
         """Return the object at these steps, or an empty one where there is none."""
@@ -146,6 +155,18 @@ def _gates(manifest: Manifest) -> Found:
         yield manifest.error(("gates", "teacher"), "there is a gate against a teacher and no teacher", remedy)
 
 
+def _outputs(manifest: Manifest) -> Found:
+    steps = ("gates", "runtime", "outputs")
+    asked, schema = manifest.section(*steps), schemas.resolved(schemas.MODEL)
+    for step in steps:
+        schema = schema["properties"][step]
+    if not any(schema_errors.problems(schema, Document("", dict(asked)))):
+        try:
+            demand.outputs(asked, at(manifest.document.place, steps))
+        except ManifestError as refused:
+            yield refused
+
+
 def _batch(manifest: Manifest) -> Found:
     batch = manifest.section("export", "dynamic").get("batch")
     if isinstance(batch, list) and [type(each) for each in batch] == [int, int] and batch[0] > batch[1]:
@@ -182,6 +203,91 @@ def _callable(manifest: Manifest, steps: tuple[str, ...]) -> Found:
         yield manifest.error(steps, refused.fact, refused.remedy)
 
 
+def _waivers(manifest: Manifest) -> Found:
+    declared, seen = manifest.section().get("waivers"), list[object]()
+    for index, waiver in enumerate(declared if isinstance(declared, list) else ()):
+        if not isinstance(waiver, dict):
+            continue
+        scope = [waiver.get(key) for key in ("platform", "gate", "output", "metric")]
+        if scope in seen:
+            fact = "a waiver before it is on the same figure"
+            yield manifest.error(("waivers", index), fact, "Keep one of the two.")
+        seen.append(scope)
+        for rule in (_waived_place, _waived_limit, _waived_words, _waived_until):
+            yield from rule(manifest, ("waivers", index), waiver)
+
+
+def _waived_place(manifest: Manifest, steps: tuple[str | int, ...], waiver: Mapping[str, Any]) -> Found:
+    platform, gate = waiver.get("platform"), waiver.get("gate")
+    if ("platform" in waiver) == ("gate" in waiver):
+        fact = "names both a platform and a gate" if gate is not None else "names no platform and no gate"
+        yield manifest.error(steps, fact, 'Give one of "platform" and "gate".')
+    known = list(manifest.section("platforms"))
+    if isinstance(platform, str) and platform.partition(".")[0] not in known:
+        fact = f"there is no platform {quote(platform.partition('.')[0])}"
+        yield manifest.error((*steps, "platform"), fact, closest(platform, known))
+    if not isinstance(gate, str) or gate not in demand.SHARES:
+        return
+    asked = manifest.section("gates", gate)
+    if not asked:
+        yield manifest.error((*steps, "gate"), f"there is no gate {quote(gate)}", "Remove the waiver.")
+    elif asked.get("metric") != waiver.get("metric"):
+        fact = f"the {gate} gate is on {quote(asked.get('metric'))}, not on {quote(waiver.get('metric'))}"
+        yield manifest.error((*steps, "metric"), fact)
+
+
+def _waived_limit(manifest: Manifest, steps: tuple[str | int, ...], waiver: Mapping[str, Any]) -> Found:
+    """A limit that anything would meet waives the metric itself, not a figure."""
+    metric, limit = waiver.get("metric"), waiver.get("limit")
+    if isinstance(limit, bool) or not isinstance(limit, int | float):
+        return
+    if metric in ("decision_flips", "bytes") and not isinstance(limit, int):
+        yield manifest.error((*steps, "limit"), f"{quote(limit)} is not a whole number")
+    elif metric in (*demand.SHARES.values(), "cosine") and not 0 < limit <= 1:
+        yield manifest.error((*steps, "limit"), f"{quote(limit)} is not above 0 and at most 1")
+    elif metric == "sqnr_db" and limit <= 0:
+        fact = f"{quote(limit)} dB lets the error be as loud as the signal"
+        yield manifest.error((*steps, "limit"), fact, "Say more than 0.")
+    elif metric in ("max_rel", "flip_rate", demand.TOKENS) and limit >= 1:
+        yield manifest.error((*steps, "limit"), f"{quote(limit)} is met by anything", "Say less than 1.")
+    elif limit < 0:
+        yield manifest.error((*steps, "limit"), f"{quote(limit)} is met by nothing", "Say 0 or more.")
+
+
+def _waived_words(manifest: Manifest, steps: tuple[str | int, ...], waiver: Mapping[str, Any]) -> Found:
+    reason, link = waiver.get("reason"), waiver.get("link")
+    if isinstance(reason, str) and not reason.strip():
+        yield manifest.error((*steps, "reason"), "says nothing", "Say why the figure may be worse.")
+    if isinstance(link, str) and not _is_address(link):
+        remedy = "Link to the issue in which it is being mended."
+        yield manifest.error((*steps, "link"), f"{quote(link)} is no http or https address", remedy)
+
+
+def _is_address(link: str) -> bool:
+    try:
+        parts = urlsplit(link)
+    except ValueError:
+        return False
+    plain = link.isprintable() and not any(c.isspace() for c in link)
+    return plain and parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def _waived_until(manifest: Manifest, steps: tuple[str | int, ...], waiver: Mapping[str, Any]) -> Found:
+    expires = waiver.get("expires")
+    if not isinstance(expires, str):
+        return
+    last = manifest.today + _LONGEST_WAIVER
+    try:
+        day = date.fromisoformat(expires) if _DAY.fullmatch(expires) else None
+    except ValueError:
+        day = None
+    if day is None:
+        yield manifest.error((*steps, "expires"), f"{quote(expires)} is no day", f"Write it as in {last}.")
+    elif day > last:
+        fact = f"{expires} is more than {_LONGEST_WAIVER.days} days ahead"
+        yield manifest.error((*steps, "expires"), fact, f"A waiver ends: say {last} at the latest.")
+
+
 RULES: tuple[Callable[[Manifest], Found], ...] = (
     _origin,
     _data_present,
@@ -190,7 +296,9 @@ RULES: tuple[Callable[[Manifest], Found], ...] = (
     _platforms,
     _runtimes,
     _gates,
+    _outputs,
     _batch,
     _distil,
+    _waivers,
     _code,
 )

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from modelbuild import environments
 from modelbuild.errors import BuildError, ModelbuildError, RecipeError
-from modelbuild.recipes.rounded import ARITHMETICS
+from modelbuild.recipes import rounded
 from modelbuild.runtimes import base
 
 SAMPLES = 70
@@ -298,7 +298,7 @@ class RuntimeConformance:
         for name, way in ways.items():
             assert re.fullmatch(r"([a-z0-9.]+(-[a-z0-9.]+)*)?", name)
             assert json.loads(json.dumps(dict(way.options), allow_nan=False)) == dict(way.options)
-            assert way.rounds in (None, *ARITHMETICS)
+            assert way.rounds is None or rounded.known(way.rounds)
             assert all(Path(path).is_file() for path in way.machine.values())
             assert way.unavailable is None or len(way.unavailable) > 10
 
@@ -381,13 +381,83 @@ class RuntimeConformance:
         with pytest.raises(BuildError):
             runtime.convert(targets, tmp_path / "out", self.params(case))
 
-    def test_shows_values_inside_where_it_can(
-        self, runtime: base.Runtime, case: Case, artifact: Path
-    ) -> None:
+    @pytest.fixture
+    def inspectable(self, runtime: base.Runtime) -> base.Inspectable:
         if not isinstance(runtime, base.Inspectable):
             pytest.skip(f"{self.name} does not show values inside")
+        return runtime
+
+    @staticmethod
+    def one_call(case: Case, inside: base.Inside) -> dict[str, np.ndarray[Any, Any]]:
+        """As many samples as one call takes; a few where that is free."""
+        return {name: array[: inside.batch or 5] for name, array in case.inputs().items()}
+
+    def test_shows_what_it_computes_in_an_order_that_runs(
+        self, inspectable: base.Inspectable, case: Case, artifact: Path
+    ) -> None:
         inputs = case.inputs()
-        inside = runtime.intermediates(artifact, inputs, ("logits",))
-        np.testing.assert_allclose(inside["logits"], case.answer(inputs)["logits"], rtol=0, atol=self.atol)
+        inside = inspectable.inside(artifact)
+        assert set(inside.inputs) == set(inputs)
+        assert set(inside.outputs) == set(case.answer(inputs))
+        there = list(inside.inputs)
+        for node in inside.nodes:
+            assert node.name
+            assert node.kind
+            assert node.gives
+            assert set(node.reads) <= set(there), node
+            there += node.gives
+        assert len(set(there)) == len(there)
+        assert set(inside.outputs) <= set(there)
+        assert set(inside.identity) <= set(there)
+        assert {name: inside.identity[name] for name in inside.outputs} == {n: n for n in inside.outputs}
+        assert inside.batch is None or inside.batch > 0
+        computed = [node for node in inside.nodes if not node.layout]
+        assert 2 <= len(computed) <= 8  # neither case has more, and one operation alone gives neither answer
+        assert inspectable.inside(artifact) == inside
+
+    def test_shows_every_value_inside_as_one_call_leaves_it(
+        self, inspectable: base.Inspectable, case: Case, artifact: Path
+    ) -> None:
+        inside = inspectable.inside(artifact)
+        inputs = self.one_call(case, inside)
+        names = tuple(name for node in inside.nodes for name in node.gives)
+        found = inspectable.intermediates(artifact, inputs, names, self.told())
+        assert set(found) == set(names)
+        self.check({name: found[name] for name in inside.outputs}, case.answer(inputs))
+        for name in names[:2]:  # and each alone; what rounds is not fused by being shown
+            alone = inspectable.intermediates(artifact, inputs, (name,), self.told())
+            assert list(alone) == [name]
+            np.testing.assert_allclose(alone[name], found[name], rtol=0, atol=self.atol)
+
+    def test_a_value_that_no_operation_gives_is_refused(
+        self, inspectable: base.Inspectable, case: Case, artifact: Path
+    ) -> None:
+        inputs = self.one_call(case, inspectable.inside(artifact))
         with pytest.raises(RecipeError, match="logit_"):
-            runtime.intermediates(artifact, inputs, ("logit_",))
+            inspectable.intermediates(artifact, inputs, ("logits", "logit_"), self.told())
+
+    def test_cuts_out_a_part_with_its_weights(
+        self, inspectable: base.Inspectable, case: Case, artifact: Path, tmp_path: Path
+    ) -> None:
+        """Each operation that reads something, and the whole; the same bytes every time."""
+        inside = inspectable.inside(artifact)
+        parts = [(node.reads, node.gives) for node in inside.nodes if node.reads]
+        assert parts
+        for number, (reads, gives) in enumerate([*parts, (inside.inputs, inside.outputs)]):
+            made = []
+            for again in ("one", "two"):
+                out = tmp_path / f"{number}-{again}"
+                out.mkdir()
+                name = inspectable.excerpt(artifact, out, reads, gives)
+                assert (out / name).exists()
+                made.append(contents(out))
+            assert made[0] == made[1]
+            assert all(made[0].values())
+
+    def test_a_part_that_needs_more_is_refused(
+        self, inspectable: base.Inspectable, case: Case, artifact: Path, tmp_path: Path
+    ) -> None:
+        node = next(node for node in inspectable.inside(artifact).nodes if node.reads)
+        with pytest.raises(RecipeError, match=re.escape(node.reads[0])):
+            inspectable.excerpt(artifact, tmp_path, node.reads[1:], node.gives)
+        assert list(tmp_path.iterdir()) == []

@@ -3,10 +3,13 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modelbuild import validate
+from modelbuild.declare import Document
 from modelbuild.equivalence import demand
 from modelbuild.errors import ManifestError
 
@@ -49,6 +52,29 @@ def test_a_runtime_gate(gate: dict[str, Any], expected: demand.RuntimeDemand) ->
         ({"decision_flips": 0.5}, "decision_flips", "not a number of samples"),
         ({"decision_flips": True}, "decision_flips", "not a number of samples"),
         ({"tolerence": "auto"}, "tolerence", 'Did you mean "tolerance"'),
+        ({"flip_rate": 0}, "flip_rate", "met by no number of samples"),
+        ({"flip_rate": -0.1}, "flip_rate", "met by no number of samples"),
+        ({"flip_rate": 1}, "flip_rate", "lets every decision flip"),
+        ({"flip_rate": True}, "flip_rate", "not a finite number"),
+        ({"flip_rate": None}, "flip_rate", "not a finite number"),
+        ({"outputs": []}, "outputs", "not a set of outputs"),
+        ({"outputs": {"y": {}}}, "outputs/y", "says nothing"),
+        ({"outputs": {"y": "scores"}}, "outputs/y", "says nothing"),
+        ({"outputs": {"y": {"kind": "score"}}}, "outputs/y/kind", 'Did you mean "scores"'),
+        ({"outputs": {"y": {"kind": None}}}, "outputs/y/kind", "not one of scores"),
+        ({"outputs": {"y": {"knd": "scores"}}}, "outputs/y/knd", 'Did you mean "kind"'),
+        ({"outputs": {"y": {"lengths": 3}}}, "outputs/y/lengths", "not the name of an output"),
+        ({"outputs": {"y": {"lengths": "y"}}}, "outputs/y/lengths", "cut to the lengths in itself"),
+        ({"outputs": {"y": {"kind": "scores", "lengths": "n"}}}, "outputs/y/lengths", "one score a class"),
+        (
+            {"outputs": {"n": {"lengths": "m"}, "y": {"lengths": "n"}}},
+            "outputs/y/lengths",
+            '"n" gives lengths, and is itself cut',
+        ),
+        ({"outputs": {"y": {"padding": 0}}}, "outputs/y/padding", 'Say "kind": "sequence" too'),
+        ({"outputs": {"y": {"kind": "regression", "padding": 0}}}, "outputs/y/padding", "only a sequence"),
+        ({"outputs": {"y": {"kind": "sequence", "padding": "0"}}}, "outputs/y/padding", "not a token"),
+        ({"outputs": {"y": {"kind": "sequence", "padding": True}}}, "outputs/y/padding", "not a token"),
     ],
 )
 def test_an_empty_demand_is_refused(gate: dict[str, Any], place: str, words: str) -> None:
@@ -57,11 +83,43 @@ def test_an_empty_demand_is_refused(gate: dict[str, Any], place: str, words: str
     assert caught.value.place == f"gates/runtime/{place}"
 
 
+def test_outputs_and_a_flip_rate() -> None:
+    asked = {"y": {"kind": "sequence", "lengths": "n", "padding": -1}, "a": {"lengths": "n"}}
+    found = demand.runtime({"outputs": asked, "flip_rate": 0.01})
+    assert found.flip_rate == 0.01
+    assert found.outputs == {
+        "a": demand.OutputDemand(None, "n", None, "gates/runtime/outputs/a"),
+        "y": demand.OutputDemand("sequence", "n", -1, "gates/runtime/outputs/y"),
+    }
+    assert (demand.runtime({}).outputs, demand.runtime({}).flip_rate) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "place", "words"),
+    [
+        ({"y": {"lengths": "y"}}, "/y/lengths", "cut to the lengths in itself"),
+        ({"y": {"kind": "scores", "lengths": "n"}}, "/y/lengths", "one score a class"),
+        ({"y": {"lengths": "n"}, "n": {"lengths": "m"}}, "/y/lengths", "is itself cut"),
+        ({"y": {"kind": "score"}}, "/y/kind", "is not one of"),
+    ],
+)
+def test_a_manifest_with_such_outputs_is_refused_before_anything_is_built(
+    outputs: Any, place: str, words: str, tmp_path: Path
+) -> None:
+    document = Document("m.json", {"gates": {"runtime": {"outputs": outputs}}})
+    problems = validate.problems(validate.Manifest(tmp_path, document, {}))
+    (found,) = [each for each in problems if "gates/runtime" in each.place]
+    assert found.place == f"m.json#/gates/runtime/outputs{place}"
+    assert words in found.fact
+
+
 def test_quality_gates() -> None:
     share = demand.quality({"metric": "agreement", "min": 0.97}, "teacher")
     assert share == demand.QualityDemand("agreement", 0.97, None, "gates/teacher/min")
     error = demand.quality({"metric": "rmse", "max": 0.1, "output": "mel"}, "task")
     assert error == demand.QualityDemand("rmse", 0.1, "mel", "gates/task/max")
+    rate = demand.quality({"metric": "token_error_rate", "max": 0}, "task")
+    assert rate == demand.QualityDemand("token_error_rate", 0, None, "gates/task/max")
 
 
 @pytest.mark.parametrize(
@@ -78,6 +136,9 @@ def test_quality_gates() -> None:
         ("task", {"metric": "l1", "min": 0.9}, "no such demand"),
         ("task", {"metric": "l1", "max": -1}, "met by nothing"),
         ("task", {"metric": "max_abs"}, 'no "max"'),
+        ("task", {"metric": "token_error_rate", "max": 1}, "met by an answer without a single token"),
+        ("task", {"metric": "token_error_rate", "min": 0.1}, "no such demand"),
+        ("teacher", {"metric": "token_error_rate", "max": 0.1}, "not one of agreement"),
     ],
 )
 def test_an_empty_quality_gate_is_refused(name: str, gate: dict[str, Any], words: str) -> None:
@@ -90,7 +151,7 @@ def test_an_empty_quality_gate_is_refused(name: str, gate: dict[str, Any], words
     ("metric", "good", "bad"),
     [
         ("max_abs", 1, 3), ("max_rel", 1, 3), ("l1", 1, 3), ("rmse", 1, 3),
-        ("cosine", 3, 1), ("sqnr_db", 3, 1), ("agreement", 3, 1), ("accuracy", 3, 1),
+        ("token_error_rate", 1, 3), ("cosine", 3, 1), ("sqnr_db", 3, 1), ("agreement", 3, 1), ("accuracy", 3, 1),
     ],
 )  # fmt: skip
 def test_within(metric: str, good: float, bad: float) -> None:

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from modelbuild.equivalence.demand import RuntimeDemand
-from modelbuild.equivalence.gate import Evaluation, Platform, runtime_gate
-from modelbuild.equivalence.tolerance import Reference
+from modelbuild import tensors
+from modelbuild.equivalence.demand import OutputDemand, RuntimeDemand
+from modelbuild.equivalence.gate import Evaluation, Judged, Platform, runtime_gate
+from modelbuild.equivalence.intervals import wilson
+from modelbuild.equivalence.noise import Noise, Spread, measure
 from modelbuild.equivalence.verdict import Verdict, passed
 from modelbuild.errors import RecipeError
+from modelbuild.recipes.verdicts import Recorded
 from modelbuild.runtimes.base import Evidence, Run
 
 N = 20
@@ -19,11 +25,28 @@ LOGITS = RNG.standard_normal((N, 4)).astype(np.float32)
 BOXES = RNG.standard_normal((N, 2, 3)).astype(np.float32)
 TRUTH = {"logits": LOGITS, "boxes": BOXES}
 NOISE = 1e-6
-REFERENCE = Reference(
-    TRUTH,
-    {name: array.astype(np.float64) + NOISE for name, array in TRUTH.items()},
-    {name: array + np.float32(NOISE) for name, array in TRUTH.items()},
-)
+
+
+class Reference(NamedTuple):
+    """What the runs are held to: outputs, and their noise."""
+
+    outputs: Mapping[str, Any]
+    noise: Noise
+
+
+def reference_of(
+    outputs: Mapping[str, Any], moved: float = NOISE, rounded: Mapping[str, float] | None = None
+) -> Reference:
+    """With noise that moves every value of every output by `moved`, an arithmetic by its own."""
+
+    def by(size: float) -> dict[str, Any]:
+        return {name: array.astype(np.float64) + size for name, array in outputs.items()}
+
+    sources = {"fp64": by(moved), "inputs moved 1 ulp": by(moved)}
+    return Reference(outputs, measure(outputs, sources, {n: by(size) for n, size in (rounded or {}).items()}))
+
+
+REFERENCE = reference_of(TRUTH)
 LABELS = LOGITS.argmax(axis=1)
 Outputs = Mapping[str, Any]
 
@@ -40,9 +63,25 @@ def gate(
     reference: Reference = REFERENCE,
     rounds: Mapping[str, str] | None = None,
 ) -> tuple[Verdict, ...]:
+    """The verdicts, without the rows that only tell how limits were derived."""
+    found = judged(runs, demand, platforms, evaluation, reference, rounds).verdicts
+    return tuple(
+        verdict for verdict in found if verdict.metric not in ("tolerance", "noise") or not verdict.ok
+    )
+
+
+def judged(
+    runs: Mapping[str, Run],
+    demand: RuntimeDemand | None = None,
+    platforms: Mapping[str, Platform] | None = None,
+    evaluation: Evaluation | None = None,
+    reference: Reference = REFERENCE,
+    rounds: Mapping[str, str] | None = None,
+) -> Judged:
     return runtime_gate(
         "m",
-        reference,
+        reference.outputs,
+        reference.noise,
         evaluation or Evaluation(N, LABELS),
         platforms or {name.partition(".")[0]: Platform() for name in runs},
         runs,
@@ -79,8 +118,9 @@ def test_equal_runs_are_green_and_every_pair_output_and_metric_has_its_verdict()
     for platform, against in compared:
         mine = [v for v in verdicts if (v.platform, v.against) == (platform, against)]
         task = {"accuracy", "accuracy_drift"} if against == "reference" else set()
-        assert {v.metric for v in mine if v.output == "logits"} == errors | {"decision_flips"} | task
-        assert {v.metric for v in mine if v.output == "boxes"} == errors
+        known = errors if against == "reference" else {"max_abs", "rmse"}
+        assert {v.metric for v in mine if v.output == "logits"} == known | {"decision_flips"} | task
+        assert {v.metric for v in mine if v.output == "boxes"} == known
 
 
 def test_noise_within_the_floor_is_green() -> None:
@@ -97,7 +137,7 @@ def test_a_red_verdict_says_pair_output_sample_and_figures() -> None:
     assert verdict.measured == pytest.approx(1e-3, rel=1e-3)
     assert verdict.limit == pytest.approx(8 * NOISE, rel=0.1)
     assert "worst at sample 7" in verdict.detail
-    assert "noise floor" in verdict.detail
+    assert "8 x the floor 1e-06" in verdict.detail
 
 
 @pytest.mark.parametrize(
@@ -111,7 +151,7 @@ def test_a_red_verdict_says_pair_output_sample_and_figures() -> None:
         (changed("logits", lambda a: a[::-1].copy()), "decision_flips"),
         (changed("logits", lambda a: a[:-1]), "samples"),
         (changed("logits", lambda a: np.concatenate([a, a[:1]])), "samples"),
-        (changed("logits", lambda a: a[:, :3]), "shape"),
+        (changed("logits", lambda a: a[:, :3]), "length"),
         (changed("logits", lambda a: a.astype(np.float16)), "dtype"),
         (changed("logits", lambda a: a[:0]), "empty"),
         (changed("logits", lambda a: a * 0), "max_abs"),
@@ -153,7 +193,7 @@ def test_two_runs_wrong_alike_are_red_and_so_are_two_apart() -> None:
 )
 def test_an_unfit_reference_is_red_though_all_agree(array: Any, kind: str) -> None:
     outputs = {"logits": array, "boxes": BOXES}
-    reference = Reference(outputs, None, outputs)
+    reference = reference_of(outputs, 0)
     verdicts = gate({"ios": run(outputs)}, reference=reference)
     assert kind in {v.metric for v in red(verdicts)}
     assert any(v.ok and v.output == "boxes" for v in verdicts)
@@ -216,7 +256,7 @@ def flipping(count: int, margin: float) -> tuple[dict[str, Any], Reference]:
     other = logits.copy()
     other[:count, 1] = margin + 1e-3
     outputs = {"logits": logits}
-    return {"logits": other}, Reference(outputs, None, outputs)
+    return {"logits": other}, reference_of(outputs, 0.4 / 8)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +331,13 @@ def test_an_infinite_figure_is_left_to_the_words() -> None:
     assert "inf" in verdict.detail
 
 
+def test_a_figure_that_is_no_number_is_red_though_nothing_is_demanded_of_it() -> None:
+    zeros = {
+        v.metric: v for v in gate({"ios": run(changed("boxes", lambda a: a * 0))}) if v.output == "boxes"
+    }
+    assert (zeros["cosine"].ok, zeros["cosine"].limit, zeros["cosine"].measured) == (False, None, None)
+
+
 def test_a_platform_with_a_demand_of_its_own() -> None:
     coarse = changed("logits", lambda a: a + np.float32(1e-3))
     own = Platform(demand=RuntimeDemand({"max_abs": 1e-2}, place="platforms/ios"))
@@ -311,15 +358,7 @@ def test_the_order_of_the_manifest_does_not_matter() -> None:
     assert gate(runs) == gate(dict(reversed(runs.items())))
 
 
-HALF = Reference(
-    REFERENCE.outputs,
-    REFERENCE.wide,
-    REFERENCE.nudged,
-    {
-        "float16": {name: array + np.float32(1e-3) for name, array in TRUTH.items()},
-        "float16-sums": {name: array + np.float32(1e-2) for name, array in TRUTH.items()},
-    },
-)
+HALF = reference_of(TRUTH, rounded={"float16": 1e-3, "float16-sums": 1e-2})
 
 
 def test_a_platform_may_be_run_in_several_ways_each_held_to_its_own_arithmetic() -> None:
@@ -411,3 +450,267 @@ def test_without_an_evaluation_set_the_reference_is_all_there_is() -> None:
     assert not any(v.metric.startswith("accuracy") for v in verdicts)
     short = {name: array[:-1] for name, array in TRUTH.items()}
     assert {v.metric for v in red(gate({"a": run(short)}, evaluation=Evaluation(None)))} == {"samples"}
+
+
+# -- what a verdict says beside measured and limit
+
+
+def test_a_verdict_says_run_floor_and_the_tightest_limit_that_would_pass() -> None:
+    off = changed("boxes", lambda array: array + np.float32(3.123e-5))
+    found = {v.metric: v for v in gate({"ios.way": run(off)}) if v.output == "boxes"}
+    verdict = found["max_abs"]
+    assert (verdict.run, verdict.platform, verdict.ok) == ("ios.way", "ios", False)
+    assert verdict.floor == pytest.approx(NOISE)
+    assert verdict.needed == pytest.approx(3.2e-5)
+    assert "(8 x the floor 1e-06); 3.9 times over; worst at sample" in verdict.detail
+    assert "would pass from 3.2e-05" in verdict.detail
+    assert found["max_rel"].needed is None
+    relaxed = RuntimeDemand({"max_abs": verdict.needed})
+    assert passed(gate({"ios": run(off)}, relaxed))
+    assert {v.run for v in gate({}, platforms={"a": Platform()})} == {""}
+
+
+def test_flips_have_an_interval_in_their_own_unit() -> None:
+    other, reference = flipping(2, 0.5)
+    verdicts = gate({"ios": run(other)}, RuntimeDemand({"max_abs": 0.6}), reference=reference)
+    (verdict,) = [v for v in verdicts if v.metric == "decision_flips"]
+    low, high = wilson(2, N)
+    assert (verdict.measured, verdict.needed) == (2, 2)
+    assert (verdict.low, verdict.high) == (pytest.approx(low * N), pytest.approx(high * N))
+    assert f"up to {high:.2%} would" in verdict.detail
+
+
+def test_a_rate_of_flips_may_be_limited_too() -> None:
+    other, reference = flipping(0, 0.5)
+    for limit, ok in ((0.5, True), (0.01, False)):
+        demand = RuntimeDemand({"max_abs": 0.6}, flip_rate=limit)
+        verdicts = gate({"ios": run(other), "mac": run(other)}, demand, reference=reference)
+        assert [v.ok for v in verdicts if v.metric == "flip_rate"] == [ok] * 3
+    assert not [v for v in gate({"ios": run()}) if v.metric == "flip_rate"]
+
+
+def test_another_length_is_a_fault_of_its_own() -> None:
+    longer = changed("boxes", lambda array: np.concatenate([array, array[:, :1]], axis=1))
+    found = {(v.metric, v.against): v.detail for v in red(gate({"ios": run(longer), "android": run()}))}
+    assert found["length", "reference"] == 'ios gives "boxes" 3 long on axis 1, the reference 2 long'
+    assert found["length", "ios"] == 'android gives "boxes" 2 long on axis 1, ios 3 long'
+
+
+def test_what_has_another_shape_is_read_all_the_same() -> None:
+    narrow = changed("logits", lambda array: poke(3, np.nan)(array[:, :3].copy()))
+    found = {v.metric: v.detail for v in red(gate({"ios": run(narrow)}))}
+    assert found.keys() == {"length", "nan"}
+    assert found["nan"] == 'ios has NaN in "logits", first at sample 3 (1 of 20)'
+
+
+# -- how limits came about
+
+
+def told(found: Judged, metric: str) -> list[str]:
+    assert all(v.ok and v.limit is None for v in found.verdicts if v.metric == metric)
+    return [f"{v.output}: {v.detail}" for v in found.verdicts if v.metric == metric]
+
+
+def test_a_derivation_is_told_once_and_not_in_every_line() -> None:
+    bad = changed("boxes", lambda array: array + 1)
+    found = judged({"ios": run(bad), "android": run(bad), "web": run(bad)})
+    rows = told(found, "tolerance")
+    assert len(rows) == 2
+    assert rows[0].startswith("boxes: android, ios, web may differ by max_abs ")
+    assert "fp64" in rows[0] and "inputs moved 1 ulp" in rows[0]
+    assert not any("fp64" in v.detail for v in found.verdicts if not v.ok)
+    halves = judged({"a": run(), "b": run()}, reference=HALF, rounds={"a": "float16"})
+    assert len(told(halves, "tolerance")) == 4
+
+
+def test_noise_that_is_not_counted_is_told() -> None:
+    spread = Spread(1.0, 1.0)
+    runtime = {"optimisation": dict.fromkeys(TRUTH, spread)}
+    sources = {"fp64": {name: array.astype(np.float64) for name, array in TRUTH.items()}}
+    noise = measure(TRUTH, sources, {}, runtime)
+    found = judged({"ios": run()}, reference=Reference(TRUTH, noise))
+    assert passed(found.verdicts)
+    assert {row.partition(" is not counted as noise: ")[0] for row in told(found, "noise")} == {
+        "boxes: optimisation", "logits: optimisation",
+    }  # fmt: skip
+    assert told(judged({"ios": run()}), "noise") == []
+
+
+def test_without_noise_of_an_output_it_is_red() -> None:
+    known = Noise({"boxes": REFERENCE.noise.outputs["boxes"]})
+    (verdict,) = red(gate({"ios": run()}, reference=Reference(TRUTH, known)))
+    assert (verdict.output, verdict.metric) == ("logits", "noise")
+    assert "no noise was measured" in verdict.detail
+
+
+@pytest.mark.parametrize("change", [{"samples": 5}, {"values": 7}, {"dtype": "float64"}])
+def test_the_noise_of_another_reference_is_red(change: dict[str, Any]) -> None:
+    known = {**REFERENCE.noise.outputs, "logits": replace(REFERENCE.noise.outputs["logits"], **change)}
+    (verdict,) = red(gate({"ios": run()}, reference=Reference(TRUTH, Noise(known))))
+    assert (verdict.output, verdict.metric, verdict.target) == ("logits", "noise", "m:reference")
+    assert "the reference gives float32" in verdict.detail
+
+
+# -- all against all
+
+
+def test_the_matrix_says_who_is_the_odd_one_out() -> None:
+    bad = changed("logits", lambda array: array + np.float32(0.5))
+    found = judged({"ios": run(), "android": run(), "web": run(bad)}).matrix.outputs
+    logits = found["logits"]
+    assert logits.runs == ("reference", "android", "ios", "web")
+    assert logits.words == "reference = android = ios; web differs"
+    assert found["boxes"].words == "reference = android = ios = web"
+    assert logits.max_abs[0] == (0.0, 0.0, 0.0, pytest.approx(0.5, rel=1e-5))
+    assert logits.ok[3] == (False, False, False, True)
+    limit = next(v.limit for v in gate({"web": run(bad)}) if (v.output, v.metric) == ("logits", "max_abs"))
+    assert limit is not None
+    assert logits.share[0][3] is not None and logits.share[0][3] >= 0.5 / limit * 0.99
+    shown = logits.histograms["web"]
+    assert sum(shown["counts"]) + shown["zero"] == LOGITS.size
+    assert (shown["floor"], shown["limit"]) == (pytest.approx(NOISE), limit)
+    assert logits.margins["web"]["margin"] == limit
+    assert found["boxes"].margins == {} and found["boxes"].histograms.keys() == {"android", "ios", "web"}
+
+
+def test_what_cannot_be_compared_is_in_the_matrix_without_a_number() -> None:
+    outputs = changed("logits", poke(3, np.nan))
+    found = judged({"ios": run(outputs), "web": run({"boxes": BOXES})}).matrix.outputs["logits"]
+    assert found.words == "reference alone; ios (nan) differs; web (missing) differs"
+    assert found.ok[0] == (True, False, False)
+    assert (found.max_abs[0], found.share[0]) == ((0.0, None, None), (0.0, None, None))
+    assert found.histograms == {}
+    wide = changed("logits", lambda array: array[:, :3])
+    alike = judged({"ios": run(wide), "web": run(wide)}).matrix.outputs["logits"]
+    assert alike.ok == ((True, False, False), (False, True, None), (False, None, True))
+
+
+def test_nothing_is_compared_with_an_unfit_reference() -> None:
+    outputs = {"logits": np.ones((N, 4), np.float32), "boxes": BOXES}
+    found = judged({"ios": run(outputs)}, reference=reference_of(outputs, 0)).matrix.outputs
+    assert found["logits"].words == "nothing was compared"
+    assert found["boxes"].words == "reference = ios"
+
+
+def test_two_runs_are_held_to_every_limit_of_the_manifest() -> None:
+    up, down = (changed("boxes", lambda a, by=by: a * np.float32(by)) for by in (1.004, 0.996))
+    demand = RuntimeDemand({"max_rel": 0.005, "cosine": 0.99})
+    found = gate({"up": run(up), "down": run(down)}, demand)
+    pair = {v.metric: v.ok for v in found if v.against in ("up", "down") and v.output == "boxes"}
+    assert pair == {"max_rel": False, "cosine": True}
+    assert [(v.platform, v.metric) for v in red(found)] == [("down", "max_rel")]
+
+
+# -- outputs too large to hold
+
+
+def test_files_are_judged_as_arrays_are(tmp_path: Path) -> None:
+    runs = {
+        "ios": run(changed("logits", lambda array: array + np.float32(1e-3))),
+        "web": run(changed("boxes", poke(3, np.nan))),
+    }
+    tensors.save(tmp_path / "reference", TRUTH)
+    stored = {}
+    for name, each in runs.items():
+        tensors.save(tmp_path / name, each.outputs)
+        stored[name] = Recorded(tensors.opened(tmp_path / name), each.version, each.backend, each.evidence)
+    reference = Reference(tensors.opened(tmp_path / "reference"), REFERENCE.noise)
+    assert judged(stored, reference=reference) == judged(runs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sample", [(4,), (2, 2)], ids=["scores", "values"])
+def test_memory_does_not_grow_with_the_outputs(sample: tuple[int, ...]) -> None:
+    peaks = []
+    for samples in (20_000, 200_000):
+        truth = np.arange(samples * 4, dtype=np.float32).reshape(-1, *sample)
+        reference = Reference(
+            tensors.held({"logits": truth}), measure({"logits": truth}, {"fp64": {"logits": truth + 1.0}}, {})
+        )
+        runs = {name: run(tensors.held({"logits": truth + np.float32(1)})) for name in ("ios", "web")}
+        tracemalloc.start()
+        judged(runs, reference=reference, evaluation=Evaluation(samples))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 100_000
+
+
+# -- outputs whose samples differ in length
+
+TEXT = {
+    "tokens": np.array([[5, 6, 7, 0], [4, 2, 0, 0], [9, 8, 7, 6]]),
+    "ends": np.array([3, 2, 4]),
+    "frames": RNG.standard_normal((3, 4, 2)).astype(np.float32),
+}
+ENDS = {"tokens": OutputDemand("sequence", "ends", 0), "frames": OutputDemand(lengths="ends")}
+
+
+def speak(outputs: dict[str, Any], labels: Any = None) -> Judged:
+    return judged(
+        {"ios": run(outputs), "web": run(TEXT)},
+        RuntimeDemand(outputs=ENDS),
+        evaluation=Evaluation(3, labels),
+        reference=reference_of(TEXT),
+    )
+
+
+def test_past_its_end_nothing_of_a_sample_is_compared() -> None:
+    frames, tokens = TEXT["frames"].copy(), TEXT["tokens"].copy()
+    frames[1, 2:] = np.nan
+    tokens[1, 3] = 77
+    found = speak({**TEXT, "frames": frames, "tokens": tokens}).verdicts
+    assert passed(found)
+    assert {v.output for v in found if v.metric == "length"} == {"tokens", "frames"}
+    frames[1, 1] += 1
+    (verdict,) = {
+        v.detail for v in speak({**TEXT, "frames": frames}).verdicts if not v.ok and v.metric == "max_abs"
+    }
+    assert "worst at sample 1" in verdict
+
+
+def test_ending_early_is_red_though_the_rest_agrees() -> None:
+    found = red(speak({**TEXT, "ends": np.array([3, 1, 4])}).verdicts)
+    said = {(v.output, v.metric, v.against): v.detail for v in found}
+    assert said["frames", "length", "reference"] == (
+        "1 of 3 samples have another length; first at sample 1: 1, the reference has 2"
+    )
+    assert {output for output, metric, _ in said if metric == "max_abs"} == {"ends"}
+
+
+def test_lengths_that_are_all_the_same_are_no_constant_reference_but_zeros_are() -> None:
+    text = {**TEXT, "ends": np.array([4, 4, 4])}
+    held_to = reference_of(text)
+    demand = RuntimeDemand(outputs=ENDS)
+    assert passed(judged({"a": run(text)}, demand, evaluation=Evaluation(3), reference=held_to).verdicts)
+    nothing = {**TEXT, "ends": np.array([0, 0, 0])}
+    found = judged({"a": run(nothing)}, demand, evaluation=Evaluation(3), reference=reference_of(nothing))
+    assert ("ends", "zero") in {(v.output, v.metric) for v in red(found.verdicts)}
+
+
+def test_a_run_without_its_lengths_is_read_to_the_end() -> None:
+    frames = TEXT["frames"].copy()
+    frames[1, 3] = np.inf
+    found = speak({"frames": frames, "tokens": TEXT["tokens"]}).verdicts
+    assert {"missing", "inf", "length"} <= {v.metric for v in red(found)}
+
+
+def test_lengths_that_are_none_are_a_fault_of_the_run_and_stop_nothing() -> None:
+    for ends in (np.ones((3, 2), np.int64), np.ones(3, np.float32), np.ones(2, np.int64)):
+        found = red(speak({**TEXT, "ends": ends}).verdicts)
+        assert {"shape", "dtype", "samples"} & {v.metric for v in found if v.output == "ends"}
+        assert all("ios" in (v.run, v.against) for v in found)
+
+
+def test_a_demand_on_what_is_no_output_is_refused() -> None:
+    with pytest.raises(RecipeError, match='there is no output "logit"'):
+        gate({"ios": run()}, RuntimeDemand(outputs={"logit": OutputDemand(kind="scores")}))
+
+
+def test_the_task_of_a_sequence_is_scored_beside_the_reference() -> None:
+    tokens = TEXT["tokens"].copy()
+    tokens[0, 1] = 99
+    found = {
+        v.metric: v for v in speak({**TEXT, "tokens": tokens}, TEXT["tokens"]).verdicts if v.run == "ios"
+    }
+    assert found["token_error_rate"].measured == pytest.approx(1 / 9)
+    assert found["token_error_rate_drift"].measured == pytest.approx(1 / 9)
+    assert found["token_error_rate_drift"].low is not None

@@ -20,8 +20,10 @@ def teach(student: dict[str, Any], teacher: dict[str, Any], **gate: Any) -> tupl
     return teacher_gate("m:reference", student, teacher, demand.quality(gate, "teacher"))
 
 
-def do(student: dict[str, Any], labels: Any, **gate: Any) -> tuple[Verdict, ...]:
-    return task_gate("m:reference", student, labels, demand.quality(gate, "task"))
+def do(student: dict[str, Any], labels: Any, outputs: Any = (), **gate: Any) -> tuple[Verdict, ...]:
+    return task_gate(
+        "m:reference", student, labels, demand.quality(gate, "task"), demand.outputs(dict(outputs))
+    )
 
 
 @pytest.mark.parametrize(("least", "ok"), [(0.875, True), (0.876, False), (1, False)])
@@ -30,7 +32,9 @@ def test_agreement_with_the_teacher(least: float, ok: bool) -> None:
     assert (verdict.target, verdict.against, verdict.output) == ("m:reference", "teacher", "y")
     assert (verdict.measured, verdict.limit, verdict.ok) == (0.875, least, ok)
     assert verdict.evidence == "executed"
-    assert "on 8 samples" in verdict.detail
+    assert "on 8 samples (95 %: 0.5291 to 0.9776)" in verdict.detail
+    assert verdict.needed == 0.875
+    assert (verdict.low, verdict.high) == pytest.approx((0.5291, 0.9776), abs=1e-4)
 
 
 @pytest.mark.parametrize(("least", "ok"), [(0.875, True), (0.9, False)])
@@ -60,7 +64,8 @@ def test_a_label_is_taken_in_the_dtype_of_the_output() -> None:
     [
         ({"logits": STUDENT}, {"logit": TEACHER}, "missing"),
         ({"y": STUDENT[:-1]}, {"y": TEACHER}, "samples"),
-        ({"y": STUDENT[:, :2]}, {"y": TEACHER}, "shape"),
+        ({"y": STUDENT[:, :2]}, {"y": TEACHER}, "length"),
+        ({"y": STUDENT[:, :, None]}, {"y": TEACHER}, "shape"),
         ({"y": STUDENT.astype(np.float64)}, {"y": TEACHER}, "dtype"),
         ({"y": STUDENT * np.float32(np.nan)}, {"y": TEACHER}, "nan"),
         ({"y": STUDENT}, {"y": np.where(TEACHER > 0, np.float32(np.inf), TEACHER)}, "inf"),
@@ -69,7 +74,7 @@ def test_a_label_is_taken_in_the_dtype_of_the_output() -> None:
     ],
 )
 def test_what_cannot_be_compared_with_the_teacher_is_red(student: Any, teacher: Any, kind: str) -> None:
-    verdicts = teach(student, teacher, metric="agreement", min=0.5)
+    verdicts = teach(student, teacher, metric="l1", max=0.5)
     assert not passed(verdicts)
     assert kind in {v.metric for v in verdicts}
 
@@ -127,3 +132,175 @@ def test_an_output_that_is_not_there() -> None:
 def test_shares_need_an_output_that_decides() -> None:
     with pytest.raises(RecipeError, match=r'there is "y" float32 \(8, 1\)'):
         do({"y": STUDENT[:, :1]}, CLASSES, metric="accuracy", min=0.9)
+
+
+@pytest.mark.parametrize(
+    ("least", "words"),
+    [
+        (0.6, "the limit lies inside that interval: 13 samples like these would settle it"),
+        (0.95, "the limit lies inside that interval: 33 samples like these would settle it"),
+        (0.875, "the limit lies at the end of what samples can tell apart"),
+        (0.5, None),
+        (0.99, None),
+    ],
+)
+def test_a_share_says_how_many_samples_its_limit_needs(least: float, words: str | None) -> None:
+    (verdict,) = do({"y": STUDENT}, CLASSES, metric="accuracy", min=least)
+    assert words is None or verdict.detail.endswith(words)
+    assert ("settle" in verdict.detail or "tell apart" in verdict.detail) is (words is not None)
+
+
+def test_a_limit_on_a_share_that_no_model_below_chance_could_need() -> None:
+    wrong = np.roll(TEACHER, 1, axis=1)
+    (verdict,) = do({"y": wrong}, CLASSES, metric="accuracy", min=0.9)
+    assert (verdict.measured, verdict.ok, verdict.needed) == (0, False, None)
+    (verdict,) = teach({"y": -TEACHER}, {"y": TEACHER}, metric="l1", max=0.1)
+    assert verdict.measured is not None
+    assert verdict.needed is None
+
+
+@pytest.mark.parametrize("metric", ["rmse", "l1"])
+def test_an_error_has_an_interval_and_says_how_many_samples_its_limit_needs(metric: str) -> None:
+    generator = np.random.default_rng(1)
+    base = 10 * generator.normal(size=(100, 3)).astype(np.float32)
+    values = base + generator.normal(size=(100, 3)).astype(np.float32)
+    (verdict,) = teach({"y": values}, {"y": base}, metric=metric, max=1.01)
+    assert verdict.low is not None
+    assert verdict.measured is not None
+    assert verdict.high is not None
+    assert verdict.low < verdict.measured < verdict.high
+    assert verdict.high - verdict.low == pytest.approx(
+        4 * np.sqrt(0.5 if metric == "rmse" else 0.363) / 17.3, rel=0.2
+    )
+    assert verdict.needed == verdict.measured
+    assert f"on 100 samples (95 %: {verdict.low:.4g} to {verdict.high:.4g})" in verdict.detail
+    spans = verdict.low <= 1.01 < verdict.high
+    assert ("would settle it" in verdict.detail) is spans
+    (sure,) = teach({"y": values}, {"y": base}, metric=metric, max=2)
+    assert "settle" not in sure.detail
+    (close,) = teach({"y": values}, {"y": base}, metric=metric, max=verdict.measured * 1.01)
+    assert close.detail.endswith("samples like these would settle it")
+    assert "inside that interval: about " in close.detail
+
+
+def test_a_largest_error_has_no_interval_and_says_what_share_may_be_beyond() -> None:
+    (verdict,) = teach({"y": STUDENT}, {"y": TEACHER}, metric="max_abs", max=1)
+    assert (verdict.low, verdict.high, verdict.needed) == (None, None, None)  # a constant is nearer
+    assert "1 of 8 samples are beyond the limit, and up to 47.09% of all (95 %)" in verdict.detail
+    (verdict,) = teach({"y": TEACHER * 1.01}, {"y": TEACHER}, metric="max_abs", max=1)
+    assert verdict.needed == verdict.measured
+    assert "0 of 8 samples are beyond the limit, and up to 32.44% of all (95 %)" in verdict.detail
+
+
+@pytest.mark.parametrize("gate", [{"metric": "agreement", "min": 0.9}, {"metric": "l1", "max": 0.1}])
+def test_an_output_the_teacher_calls_otherwise_is_the_teachers_lack(gate: dict[str, Any]) -> None:
+    student, teacher = {"logits": TEACHER, "more": TEACHER}, {"logit": TEACHER, "more": TEACHER}
+    missing, fine = teach(student, teacher, **gate)
+    assert (missing.output, missing.metric, missing.ok) == ("logits", "missing", False)
+    assert missing.detail == (
+        'the teacher has no output "logits": it has "logit", "more", and names are matched exactly'
+    )
+    assert (fine.output, fine.ok) == ("more", True)
+    with pytest.raises(RecipeError, match='the student has no output "logit"'):
+        teach(student, teacher, **gate, output="logit")
+
+
+def test_the_task_speaks_of_the_model() -> None:
+    (verdict,) = do({"y": STUDENT[:-1]}, CLASSES, metric="accuracy", min=0.5)
+    assert "the model has fewer samples" in verdict.detail
+    with pytest.raises(RecipeError, match='the model has no output "z"'):
+        do({"y": STUDENT}, CLASSES, metric="accuracy", min=0.5, output="z")
+
+
+SAID = np.array([[1, 2, 3, 0], [4, 5, 0, 0], [7, 1, 6, 0], [2, 2, 2, 2]])
+DUE = np.array([[1, 2, 3, 0], [4, 5, 6, 0], [7, 6, 0, 0], [2, 2, 2, 2]])
+TEXT = {"y": {"kind": "sequence", "padding": 0}}
+
+
+@pytest.mark.parametrize(("most", "ok"), [(0.2, True), (1 / 6, True), (0.16, False), (0, False)])
+def test_the_token_error_rate_on_the_label(most: float, ok: bool) -> None:
+    (verdict,) = do({"y": SAID}, DUE, TEXT, metric="token_error_rate", max=most)
+    assert (verdict.metric, verdict.against, verdict.limit, verdict.ok) == (
+        "token_error_rate",
+        "label",
+        most,
+        ok,
+    )
+    assert verdict.measured == verdict.needed == pytest.approx(2 / 12)
+    assert verdict.low is not None
+    assert verdict.low < 2 / 12 < (verdict.high or 0)
+    assert "2 edits on 12 tokens; worst at sample 1" in verdict.detail
+
+
+def test_a_sequence_of_scores_is_judged_by_its_best_classes() -> None:
+    scores = np.eye(9, dtype=np.float32)[SAID]
+    (verdict,) = do({"y": scores, "z": TEACHER}, DUE, TEXT, metric="token_error_rate", max=0.2)
+    assert (verdict.output, verdict.measured) == ("y", pytest.approx(2 / 12))
+
+
+def test_a_sequence_ends_at_its_length() -> None:
+    said = np.where(SAID == 0, 9, SAID)
+    outputs = {"y": {**TEXT["y"], "lengths": "n"}}
+    student = {"y": said, "n": np.array([3, 2, 3, 4])}
+    (verdict,) = do(student, DUE, outputs, metric="token_error_rate", max=0.2)
+    assert verdict.measured == pytest.approx(2 / 12)
+    for n in ([[3], [2], [3], [4]], [3, 2, 3, 4]):  # whole numbers, and yet no sequence of their own
+        assert len(do({**student, "n": np.array(n)}, DUE, outputs, metric="token_error_rate", max=0.2)) == 1
+
+
+def test_a_regression_ends_at_its_length() -> None:
+    base = np.arange(1.0, 13, dtype=np.float32).reshape(2, 3, 2)
+    base[0, 2] = 0
+    said = base.copy()
+    said[0, 2] = np.nan
+    outputs = {"y": {"lengths": "n"}}
+    (verdict,) = do({"y": said, "n": np.array([2, 3])}, base, outputs, metric="l1", max=0.1, output="y")
+    assert (verdict.metric, verdict.measured) == ("l1", 0)
+    (verdict,) = do({"y": said, "n": np.array([1, 3])}, base, outputs, metric="l1", max=0.1, output="y")
+    assert (verdict.measured, verdict.ok) == (pytest.approx(7 / 12), False)
+    asked, gate = (
+        demand.outputs(outputs),
+        demand.quality({"metric": "l1", "max": 0.1, "output": "y"}, "teacher"),
+    )
+    both = {"y": said, "n": np.array([2, 3])}
+    (verdict,) = teacher_gate("m:reference", both, both, gate, asked)
+    assert (verdict.metric, verdict.measured) == ("l1", 0)
+
+
+@pytest.mark.parametrize("labels", [DUE[:, 0], DUE.astype(np.float32), DUE[:, :, None]])
+def test_labels_that_are_no_sequences(labels: Any) -> None:
+    with pytest.raises(RecipeError, match="the labels are"):
+        do({"y": SAID}, labels, TEXT, metric="token_error_rate", max=0.2)
+
+
+@pytest.mark.parametrize(("said", "kind"), [(SAID[:-1], "samples"), (SAID * 0 + 3, "constant")])
+def test_sequences_that_cannot_be_judged_are_red(said: Any, kind: str) -> None:
+    verdicts = do({"y": said}, DUE, TEXT, metric="token_error_rate", max=0.2)
+    assert not passed(verdicts)
+    assert {v.metric for v in verdicts} == {kind}
+
+
+def test_a_rate_that_one_sequence_reaches_is_vacuous() -> None:
+    due = np.array([[1, 2, 3, 0], [1, 2, 3, 0], [1, 2, 3, 4], [5, 6, 0, 0]])
+    with pytest.raises(
+        RecipeError, match=r"gates/task/max: 0\.4 is met by .* the commonest sequence, which reaches 0\.33"
+    ):
+        do({"y": SAID}, due, TEXT, metric="token_error_rate", max=0.4)
+    assert not passed(do({"y": SAID}, due, TEXT, metric="token_error_rate", max=0.3))
+    with pytest.raises(RecipeError, match="the labels hold padding alone"):
+        do({"y": SAID}, due * 0, TEXT, metric="token_error_rate", max=0.2)
+
+
+def test_a_token_error_rate_needs_a_sequence() -> None:
+    with pytest.raises(RecipeError, match=r'there is "y" float32 \(8, 3\)\. Say "kind": "sequence"'):
+        do({"y": STUDENT}, DUE, metric="token_error_rate", max=0.2)
+
+
+def test_what_the_manifest_calls_a_regression_decides_nothing() -> None:
+    student = {"y": STUDENT, "z": TEACHER}
+    asked = {"y": {"kind": "regression"}}
+    assert [v.output for v in do(student, CLASSES, asked, metric="accuracy", min=0.5)] == ["z"]
+    with pytest.raises(RecipeError, match="needs an output of shape"):
+        do({"y": STUDENT}, CLASSES, asked, metric="accuracy", min=0.5)
+    with pytest.raises(RecipeError, match='there is no output "x"'):
+        do(student, CLASSES, {"x": {"kind": "scores"}}, metric="accuracy", min=0.5)

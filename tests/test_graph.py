@@ -51,7 +51,8 @@ def names(found, model="tiny"):
 def test_a_distilled_model_has_every_target(planned):
     assert set(names(planned(BASE))) == {
         "data.train", "data.evaluation", "data.calibration", "teacher", "teacher.outputs", "student",
-        "reference", "onnx", "android", "android.run", "verdict.teacher", "verdict.task", "verdict.runtime",
+        "reference", "noise", "onnx", "android", "android.run", "android.golden", "android.steps",
+        "verdict.teacher", "verdict.task", "verdict.runtime", "repro",
     }  # fmt: skip
 
 
@@ -184,15 +185,20 @@ def test_a_platform_in_float16_is_run_in_each_arithmetic_and_so_is_the_reference
     found = planned(without(platforms=HALF))
     added = set(names(found)) - set(names(planned(BASE)))
     ways = {"ios.run", "ios.run.float16-sums", "reference.float16", "reference.float16-sums"}
-    assert added == {"ios", "preflight", *ways}
+    assert added == {"ios", "preflight", "ios.golden", "ios.steps", *ways}
     judged = found.targets["tiny:verdict.runtime"]
     assert judged.params["rounds"] == {"ios": "float16", "ios.float16-sums": "float16-sums"}
-    assert {role: judged.inputs[role] for role in judged.inputs if "ios" in role or "rounded" in role} == {
+    assert {role: judged.inputs[role] for role in judged.inputs if "ios" in role} == {
         "run.ios": "tiny:ios.run",
         "run.ios.float16-sums": "tiny:ios.run.float16-sums",
-        "rounded.float16": "tiny:reference.float16",
-        "rounded.float16-sums": "tiny:reference.float16-sums",
     }
+    rounded = {f"rounded.{each}": f"tiny:reference.{each}" for each in ("float16", "float16-sums")}
+    assert rounded.items() <= found.targets["tiny:noise"].inputs.items()
+    assert rounded.items() <= found.targets["tiny:repro"].inputs.items()
+    steps = found.targets["tiny:ios.steps"]
+    assert (steps.inputs["run"], steps.inputs["rounded"]) == ("tiny:ios.run", "tiny:reference.float16")
+    assert (steps.params["run"], steps.params["rounds"]) == ("ios", "float16")
+    assert found.targets["tiny:ios.golden"].params["rounds"] == ["float16", "float16-sums"]
     assert judged.inputs["preflight"] == "tiny:preflight"
     runs = [found.targets[f"tiny:ios.run{way}"].params for way in ("", ".float16-sums")]
     assert [each["options"]["accumulation"] for each in runs] == [["float32"], ["float16"]]
@@ -208,7 +214,8 @@ def test_what_is_made_from_the_module_gets_module_weights_and_shapes(planned):
     ios = planned(without(platforms=HALF, export={"opset": 18, "dynamic": {"batch": [1, 8]}})).targets[
         "tiny:ios"
     ]
-    assert ios.inputs == {"student": "tiny:student", "evaluation": "tiny:data.evaluation"}
+    inputs = {name: f"tiny:{name}" for name in ("student", "onnx")}
+    assert ios.inputs == {**inputs, "evaluation": "tiny:data.evaluation"}
     assert {"module": "small:Net", "args": {"width": 2}}.items() <= ios.params.items()
     assert ios.params["export"]["dynamic"] == {"batch": [1, 8]}
     assert "small" in ios.modules

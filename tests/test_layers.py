@@ -12,6 +12,7 @@ FOLDERS = (
     "commands",
     "environments",
     "equivalence",
+    "golden",
     "recipes",
     "report",
     "runtimes",
@@ -24,8 +25,8 @@ LAYERS = """
     wording
     confine strictjson schemas journal witness leases closure versions
     declare modules
-    callables dataset deterministic samples processor nodejs golden options
-    network
+    callables dataset deterministic samples processor nodejs golden options accepted provenance
+    network exported
     runtimes.base
     equivalence
     report
@@ -42,11 +43,12 @@ LAYERS = """
     examine bench gc zygote
     recipes
     zoo
-    requirements
+    requirements waivers
+    ratchet
     execute summary view
     build
     session
-    rehearsal
+    rehearsal selftest
     doit_db doit_reporter
     doit_tasks
     commands
@@ -154,6 +156,10 @@ NO_OP = [
     "progress",
     "leases",
     "store",
+    "accepted",
+    "ratchet",
+    "waivers",
+    "golden",
 ]
 
 

@@ -12,11 +12,12 @@ import pytest
 from runtime_conformance import SAMPLES, dense_answer, dense_inputs
 
 from modelbuild import environments, tensors
+from modelbuild.equivalence import noise
+from modelbuild.equivalence.noise import FP64, NUDGED, Noise
 from modelbuild.equivalence.tolerance import auto
 from modelbuild.errors import RecipeError
 from modelbuild.golden import Golden
 from modelbuild.recipes import bundle
-from modelbuild.recipes.verdicts import reference
 from modelbuild.runtimes import base
 
 AUTO = {"tolerance": "auto", "decision_flips": 0}
@@ -40,7 +41,8 @@ class Inputs:
     """The folders of the targets that a bundle is made from."""
 
     def __init__(self, root: Path, batch: int | str, count: int, wide: bool) -> None:
-        self.folders = {role: root / role for role in ("artifact", "evaluation", "reference", "environment")}
+        roles = ("artifact", "evaluation", "reference", "noise", "environment")
+        self.folders = {role: root / role for role in roles}
         for folder in self.folders.values():
             folder.mkdir()
         port = {"name": "x", "dtype": "float32", "shape": [batch, 6]}
@@ -50,16 +52,17 @@ class Inputs:
         tensors.save(self.folders["evaluation"] / "data.safetensors", {"x": x, "label": label})
         about = {"inputs": ["x"], "label": "label", "samples": count}
         (self.folders["evaluation"] / "data.json").write_text(json.dumps(about))
-        values = {
-            "outputs": x,
-            "nudged": np.nextafter(x, np.float32(np.inf)),
-            "outputs64": x.astype(np.float64),
-        }
-        for name, value in values.items():
-            tensors.save(self.folders["reference"] / f"{name}.safetensors", dense_answer({"x": value}))
-        if not wide:
-            bad = {name: array * np.nan for name, array in dense_answer({"x": x}).items()}
-            tensors.save(self.folders["reference"] / "outputs64.safetensors", bad)
+        truth = dense_answer({"x": x})
+        tensors.save(self.folders["reference"] / "outputs.safetensors", truth)
+        nudged, double = dense_answer({"x": np.nextafter(x, np.float32(np.inf))}), x.astype(np.float64)
+        wider = {n: array if wide else array * np.nan for n, array in dense_answer({"x": double}).items()}
+        noise.write(
+            self.folders["noise"] / noise.FILE, noise.measure(truth, {NUDGED: nudged, FP64: wider}, {})
+        )
+
+
+def measured(root: Path) -> Noise:
+    return noise.read(root / "noise" / noise.FILE)
 
 
 @pytest.fixture
@@ -93,9 +96,9 @@ def test_golden_are_the_first_samples_as_many_as_a_call_takes(kept, batch, count
 
 def test_the_limit_is_the_gates_over_all_samples(kept, tmp_path):
     found = kept().golden.limits
-    truth = reference({"reference": tmp_path / "reference"})
+    known = measured(tmp_path)
     assert {name: limit.max_abs for name, limit in found.items()} == {
-        name: auto(name, truth)[0]["max_abs"] for name in ("logits", "hidden")
+        name: auto(name, known.of(name))[0]["max_abs"] for name in ("logits", "hidden")
     }
     assert "noise floor" in found["logits"].source
 
@@ -107,8 +110,7 @@ def test_a_limit_of_the_manifest_is_taken_as_it_is_and_asks_for_no_noise_floor(k
 
 def test_where_other_metrics_are_limited_the_derived_limit_says_so(kept, tmp_path):
     found = kept({"tolerance": {"rmse": 0.01}}).golden.limits["logits"]
-    truth = reference({"reference": tmp_path / "reference"})
-    assert found.max_abs == auto("logits", truth)[0]["max_abs"]
+    assert found.max_abs == auto("logits", measured(tmp_path).of("logits"))[0]["max_abs"]
     assert found.source.startswith("derived, as the manifest limits other metrics: ")
 
 

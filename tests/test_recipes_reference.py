@@ -19,6 +19,7 @@ from modelbuild.errors import RecipeError
 from modelbuild.recipes import canonical, data, double, reference, unoptimised
 
 torch.set_num_threads(1)
+NUDGED = ("nudged", "nudged-down", "nudged-random")
 
 
 class Scale(nn.Module):
@@ -61,7 +62,7 @@ def written(folder: Path) -> dict[str, dict[str, Any]]:
 
 def test_the_torch_reference_has_three_readings(tmp_path: Path) -> None:
     found = torch_reference(tmp_path, Scale)
-    assert set(found) == {"outputs", "outputs64", "nudged"}
+    assert set(found) == {"outputs", "outputs64", *NUDGED}
     assert all(set(each) == {"output_0", "output_1"} for each in found.values())
     plain, wide, moved = (found[name]["output_0"] for name in ("outputs", "outputs64", "nudged"))
     assert plain.dtype == np.float32 and wide.dtype == np.float64
@@ -69,21 +70,41 @@ def test_the_torch_reference_has_three_readings(tmp_path: Path) -> None:
     assert (plain == weight * weight).all()
     assert np.allclose(wide, np.float64(weight) ** 2, rtol=1e-14, atol=0)
     assert np.allclose(moved - plain, 2**-23, rtol=0.02)
+    assert np.allclose(found["nudged-down"]["output_0"] - plain, -(2**-24), rtol=0.02)
+    either = found["nudged-random"]["output_0"] - plain
+    assert {*np.sign(either).ravel()} == {-1, 1}
     assert all(each["output_1"].tolist() == [0, 2, 4, 6, 8] for each in found.values())
     told = json.loads((tmp_path / "reference.json").read_text())
     assert told == {"outputs64": True, "reason": None}
 
 
 def test_a_module_without_a_float64_form_says_why(tmp_path: Path) -> None:
-    assert set(torch_reference(tmp_path, OnlyFloat)) == {"outputs", "nudged"}
+    assert set(torch_reference(tmp_path, OnlyFloat)) == {"outputs", *NUDGED}
     told = json.loads((tmp_path / "reference.json").read_text())
     assert told["outputs64"] is False and "float32 alone" in told["reason"]
 
 
 def test_a_nudge_is_one_unit_in_the_last_place_of_real_inputs_only() -> None:
-    moved = samples.nudged({"x": np.array([1, -1, 0], np.float32), "n": np.array([3])})
-    assert moved["x"].tolist() == [1 + 2**-23, -1 + 2**-24, 2.0**-149] and moved["n"].tolist() == [3]
-    assert moved["x"].dtype == np.float32
+    given = {"x": np.array([1, -1, 0], np.float32), "n": np.array([3]), "h": np.ones(4, np.float16)}
+    ways = {
+        "up": [1 + 2**-23, -1 + 2**-24, 2.0**-149],
+        "down": [1 - 2**-24, -1 - 2**-23, -(2.0**-149)],
+    }
+    for direction, expected in ways.items():
+        moved = samples.nudged(given, direction)
+        assert moved["x"].tolist() == expected and moved["n"].tolist() == [3]
+        assert moved["x"].dtype == np.float32 and moved["h"].dtype == np.float16
+        assert (moved["h"] == np.nextafter(given["h"], np.float16(4 if direction == "up" else 0))).all()
+    assert samples.nudged(given)["x"].tolist() == ways["up"]
+
+
+def test_a_random_nudge_goes_either_way_and_always_the_same() -> None:
+    given = {name: np.ones((20, 5), np.float32) for name in "ab"}
+    moved = samples.nudged(given, "random")
+    assert {*moved["a"].ravel().tolist()} == {1 + 2**-23, 1 - 2**-24}
+    assert (moved["a"] != moved["b"]).any()
+    again = samples.nudged(given, "random")
+    assert all((again[name] == moved[name]).all() for name in given)
 
 
 def model(batch: int | str, *, convolution: bool = False) -> onnx.ModelProto:
@@ -135,11 +156,12 @@ def onnx_reference(tmp_path: Path, given: onnx.ModelProto, samples: int = 5) -> 
 def test_the_onnx_reference_has_the_same_three(tmp_path: Path, batch: int | str, convolution: bool) -> None:
     """ONNX Runtime has no float64 convolution: then ONNX's own evaluator stands in."""
     found = onnx_reference(tmp_path, model(batch, convolution=convolution))
-    assert set(found) == {"outputs", "outputs64", "nudged"}
+    assert set(found) == {"outputs", "outputs64", *NUDGED}
     assert (found["outputs"]["y"] == 1).all() and found["outputs"]["y"].shape == (5, 1)
     assert found["outputs64"]["y"].dtype == np.float64
     assert np.allclose(found["outputs64"]["y"] - 1, 1e-9, rtol=1e-6)
     assert (found["nudged"]["y"] == np.nextafter(np.float32(1), np.float32(2))).all()
+    assert (found["nudged-down"]["y"] == np.nextafter(np.float32(1), np.float32(0))).all()
     assert found["outputs64"]["twice"].tolist() == [0, 2, 4, 6, 8]
 
 
@@ -161,7 +183,7 @@ def test_an_onnx_model_without_a_float64_form_says_why(
         raise RecipeError("reference", "no float64 form of the model: of all")
 
     monkeypatch.setattr(reference, "_evaluator", refuse)
-    assert set(onnx_reference(tmp_path, model("batch", convolution=True))) == {"outputs", "nudged"}
+    assert set(onnx_reference(tmp_path, model("batch", convolution=True))) == {"outputs", *NUDGED}
     told = json.loads((tmp_path / "reference.json").read_text())
     assert told == {"outputs64": False, "reason": "no float64 form of the model: of all"}
 

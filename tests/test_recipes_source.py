@@ -125,6 +125,13 @@ def test_a_file_is_cleared_and_brought_to_the_opset(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "model.json").read_text())["opset"] == 18
 
 
+def test_its_values_are_named_and_come_from_nowhere(tmp_path: Path) -> None:
+    taken(tmp_path, linear("N"), 18)
+    nothing = {"module": "", "op": "", "fx": ""}
+    told = {"origins": {}, "values": {"x": nothing, "y": nothing}}
+    assert json.loads((tmp_path / "names.json").read_text()) == told
+
+
 def test_equal_models_give_equal_files(tmp_path: Path) -> None:
     first = taken(tmp_path, linear("N"), 18).SerializeToString()
     again = taken(tmp_path, taken(tmp_path, linear("N"), 18), 18).SerializeToString()

@@ -287,3 +287,29 @@ def test_what_npm_cannot_find_is_an_error_in_words(
     monkeypatch.setattr(node, "_npm", lambda *_: subprocess.CompletedProcess([], code, said, "E404"))
     with pytest.raises(RecipeError, match="the node environment of tiny-thing: cannot be looked up: E404"):
         node.versions("tiny-thing")
+
+
+@pytest.mark.parametrize(
+    ("rounds", "told"), [("float16", {"phone.way": "float16"}), ("int8", {}), (None, {})]
+)
+def test_a_way_is_held_to_its_arithmetic_where_its_noise_is_known(
+    stage: rehearsal.Stage, rounds: str | None, told: dict[str, str]
+) -> None:
+    usual = SimpleNamespace(
+        inputs={
+            "reference": "a:reference",
+            "noise": "a:noise",
+            "run.phone": "a:phone.run",
+            "preflight": "a:p",
+        },
+        params={"platforms": {"phone": {}, "web": {}}, "rounds": {"web": "float16"}},
+    )
+    stage.session.plan = SimpleNamespace(targets={"a:verdict.runtime": usual})
+    made = stage._verdict("1.9.0", "way", Way(rounds=rounds))
+    assert made.params["rounds"] == told
+    assert made.params["platforms"].keys() == {"phone"}
+    assert made.inputs == {
+        "reference": "a:reference",
+        "noise": "a:noise",
+        "run.phone.way": "a:rehearsal.phone.1.9.0.way.run",
+    }

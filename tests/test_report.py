@@ -15,6 +15,20 @@ from hypothesis import strategies as st
 from modelbuild.equivalence.verdict import Verdict
 from modelbuild.errors import StoreError
 from modelbuild.report import PlatformRow, Report, TargetRow, from_json, to_json, write
+from modelbuild.report.details import (
+    Details,
+    Diagnosis,
+    Histogram,
+    Inside,
+    Margins,
+    Matrix,
+    Operation,
+    OutputNoise,
+    Quality,
+    Spread,
+    Step,
+    Waterfall,
+)
 
 NEEDS = {
     "data.train": [],
@@ -113,6 +127,39 @@ def failing() -> Report:
     )
 
 
+def deep(text: str = "x", run: str = "android") -> Details:
+    """What the gate knows in depth of one red run, and every string of it is `text`."""
+    steps = Waterfall(
+        run,
+        {
+            text: (
+                Step(text, text, text, 0.5, 0.1, 0.5, 0.1, False, text),
+                Step(text, text, text, *[None] * 5),
+            )
+        },
+        {text: (Quality(text, 0.9), Quality("teacher", 0.95))},
+    )
+    operation = Operation(text, text, text, text, text)
+    known = Diagnosis(
+        *(run, text, text, 0.5, 0.1, 17, text, operation, (text, text), Inside(0.4, 0.1), (17, 3), 1, text),
+        *(text, text, steps, (operation,), text),
+    )
+    nameless = dataclasses.replace(known, op=None, folder="", words="", samples=(), steps=Waterfall())
+    matrix = Matrix(
+        runs=("reference", run),
+        max_abs=((0.0, 0.5), (0.5, 0.0)),
+        share=((0.0, 5.0), (5.0, 0.0)),
+        ok=((True, False), (False, True)),
+        clusters=(("reference",), (run,)),
+        words=text,
+        histograms={run: Histogram(-3, 2, (4, 0, 0, 0, 1), 7, 0.01, 0.1)},
+        margins={run: Margins(-2, 1, ((2, 1), (120, 0), (1, 0)), 3, 0.02)},
+    )
+    spread = Spread(0.01, 0.001)
+    noise = OutputNoise("float32", 2, 20, -1.0, 1.0, {text: spread}, {text: spread}, {text: text})
+    return Details({text: matrix}, (steps,), {text: noise}, (known, nameless))
+
+
 def every_field(payload: str) -> Report:
     """A failing report in which every string that a report can hold is `payload`."""
     return Report(
@@ -141,6 +188,7 @@ def every_field(payload: str) -> Report:
                 output=payload,
                 metric=payload,
                 detail=payload,
+                run=payload,
                 ok=ok,
                 evidence=evidence,
             )
@@ -151,6 +199,7 @@ def every_field(payload: str) -> Report:
             PlatformRow(payload, payload, False, payload, payload),
             PlatformRow(payload, payload, False, "executed", payload),
         ),
+        details=deep(payload, payload),
     )
 
 
@@ -177,15 +226,16 @@ ANY_TEXT = st.text(st.characters(exclude_categories=())).map(lambda text: "a" + 
 
 def test_json_has_exactly_these_fields() -> None:
     document = to_json(failing())
-    assert list(document) == ["model", "ok", "seconds", "targets", "verdicts", "platforms"]
+    assert list(document) == ["model", "ok", "seconds", "targets", "verdicts", "platforms", "details"]
     assert list(document["targets"][0]) == [
         *("name", "key", "state", "seconds", "reason", "digests", "bytes", "needs", "error")
     ]
     assert list(document["verdicts"][0]) == [
         *("target", "platform", "version", "backend", "against", "output", "metric"),
-        *("measured", "limit", "ok", "evidence", "detail"),
+        *("measured", "limit", "ok", "evidence", "detail", "run", "floor", "needed", "low", "high"),
     ]
     assert list(document["platforms"][0]) == ["name", "runtime", "required", "evidence", "unavailable"]
+    assert list(document["details"]) == ["matrices", "waterfalls", "noise", "diagnoses"]
 
 
 @pytest.mark.parametrize("report", [green(), failing(), *map(every_field, PAYLOADS)])
@@ -200,8 +250,10 @@ def test_json_round_trip_of_any_text(text: str) -> None:
 
 def test_json_says_null_for_what_is_no_number() -> None:
     rows = (verdict(measured=float("nan"), limit=float("inf"), ok=False),)
+    rows = (dataclasses.replace(rows[0], floor=float("nan"), needed=float("inf")),)
     document = to_json(Report("m", False, float("inf"), (target("t", seconds=float("nan")),), rows, ()))
-    assert (document["verdicts"][0]["measured"], document["verdicts"][0]["limit"]) == (None, None)
+    said = document["verdicts"][0]
+    assert [said[name] for name in ("measured", "limit", "floor", "needed")] == [None] * 4
     assert (document["seconds"], document["targets"][0]["seconds"]) == (0.0, 0.0)
     json.dumps(document, allow_nan=False)
 

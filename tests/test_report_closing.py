@@ -5,10 +5,10 @@ import shlex
 from typing import Any
 
 import pytest
-from test_report import PAYLOADS, every_field, failing, green, platform, target, verdict
+from test_report import PAYLOADS, deep, every_field, failing, green, platform, target, verdict
 
 from modelbuild.equivalence.verdict import Verdict
-from modelbuild.report import closing_lines, findings, margins
+from modelbuild.report import closing_lines, findings, margins, sentences
 from modelbuild.report.record import Report
 
 
@@ -57,7 +57,9 @@ def test_no_text_reaches_the_terminal_as_control_or_the_shell_as_words(payload: 
     assert all(char.isprintable() for char in text)
     assert all(len(line.splitlines()) == 1 for line in lines)
     text.encode()
-    assert len(shlex.split(lines[-1].removeprefix("next: "))) == 3
+    typed = [line.strip() for line in lines if line.strip().startswith(("next: ", "reproduce: "))]
+    assert [len(shlex.split(line)) for line in typed] == [3 if payload else 4] * len(typed)
+    assert bool(payload) == (len(typed) > 1)
 
 
 @pytest.mark.parametrize(
@@ -219,3 +221,147 @@ def test_a_warning_reaches_the_terminal_as_one_plain_line(payload: str) -> None:
     (_, line) = closing_lines(Report("m", True, 1.0, (), (verdict(), ranged(detail=f"x{payload}")), ()))
     assert line.startswith("  warning: ")
     assert line.isprintable() and len(line.splitlines()) == 1
+
+
+RED = verdict(run="android.1", measured=0.5, limit=0.1, ok=False, detail="")
+
+
+def broken(*rows: Verdict, text: str = "logits") -> Report:
+    """A report with `rows`, and what is known in depth of run android.1."""
+    platforms = (platform(), platform("ios"))
+    return Report("m", False, 1.0, (), rows, platforms, deep(text, "android.1"))
+
+
+def test_a_red_run_is_told_with_its_operation_its_stage_and_its_reproducer() -> None:
+    lines = closing_lines(broken(RED))
+    at = next(place for place, line in enumerate(lines) if line.startswith("  android 1.32.0"))
+    assert lines[at + 1 : at + 3] == [
+        "    logits (stage: logits)",
+        "    reproduce: python .cache/out/m/repro/logits/logits",
+    ]
+    assert lines[-1] == "next: python .cache/out/m/repro/logits/logits"
+
+
+def test_the_diagnosis_of_another_run_is_not_told_with_this_one() -> None:
+    other = dataclasses.replace(RED, run="android.2", platform="b")
+    assert sentences.on_the_run(broken(RED, other), "android.2") == []
+    lines = closing_lines(broken(other))
+    assert not any("reproduce:" in line for line in lines)
+    assert lines[-1] == "next: python .cache/out/m/repro/logits/logits"
+
+
+def test_a_reproducer_for_the_browser_is_run_by_node() -> None:
+    known = dataclasses.replace(deep().diagnoses[0], script="reproduce.mjs", folder="web")
+    assert findings.reproducer("m", known) == ("node", ".cache/out/m/repro/web/reproduce.mjs")
+    assert findings.reproducer("m", dataclasses.replace(known, folder="")) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"words": "r: Conv c differs; reproduce it with r/s.py"},
+            "Conv c differs (stage: the file that ships)",
+        ),
+        ({"words": "Conv c differs"}, "Conv c differs (stage: the file that ships)"),
+        ({}, "first diverging operation: Conv c of f.2 (stage: the file that ships)"),
+        ({"stage": ""}, "first diverging operation: Conv c of f.2"),
+        ({"stage": "unheard of"}, "first diverging operation: Conv c of f.2 (stage: unheard of)"),
+        ({"op": None, "reason": "all of it is fused"}, "all of it is fused (stage: the file that ships)"),
+        ({"op": None, "reason": " "}, "no operation could be named (stage: the file that ships)"),
+    ],
+)
+def test_a_diagnosis_in_one_sentence(changes: dict[str, Any], said: str) -> None:
+    known = deep().diagnoses[0]
+    assert known.op is not None
+    operation = dataclasses.replace(known.op, kind="Conv", name="c", module="f.2")
+    plain = {"run": "r", "folder": "r", "script": "s.py", "stage": "artefact", "op": operation, "words": ""}
+    assert sentences.diagnosed(dataclasses.replace(known, **{**plain, **changes})) == said
+
+
+def test_who_agrees_is_said_once_for_all_outputs_of_which_it_is_true() -> None:
+    known = deep("x", "android.1").matrices["x"]
+    words = "reference = ios; android.1 differs"
+    both = dict.fromkeys(("logits", "boxes", "green"), dataclasses.replace(known, words=words))
+    rows = (RED, dataclasses.replace(RED, output="boxes"), dataclasses.replace(RED, output="none"))
+    report = dataclasses.replace(broken(*rows), details=dataclasses.replace(deep(), matrices=both))
+    assert [line for line in closing_lines(report) if "differs" in line] == [f"  logits, boxes: {words}"]
+
+
+def test_what_a_red_run_has_to_do_with_the_others_is_counted_and_not_listed() -> None:
+    pairs = [
+        dataclasses.replace(RED, run=run, against=other)
+        for run, other in (("android.1", "ios"), ("b", "android.1"))
+    ]
+    apart = dataclasses.replace(RED, run="android.2", against="ios", measured=0.2)
+    report = broken(RED, *pairs, apart)
+    assert findings.told_apart(report) == ([RED, apart], pairs)
+    lines = closing_lines(report)
+    assert sum("against" in line and "limit" in line for line in lines) == 2
+    assert "  +2 verdicts of these runs against others" in lines
+    assert lines[0] == "m: 4 of 4 verdicts are red"
+
+
+def test_a_red_pair_is_told_where_neither_run_is_red_there_against_the_reference() -> None:
+    large = verdict(
+        run="android.1", against="", output="", metric="mobile", measured=9.0, limit=1.0, ok=False
+    )
+    boxes = dataclasses.replace(RED, output="boxes")
+    pair = dataclasses.replace(RED, against="ios")
+    assert findings.told_apart(broken(large, boxes, pair))[1] == []
+
+
+def test_no_red_run_is_crowded_out_by_another() -> None:
+    many = [dataclasses.replace(RED, output=f"o{index}", measured=1.0 + index) for index in range(12)]
+    other = dataclasses.replace(RED, run="android.2", version="2", measured=0.2)
+    lines = closing_lines(broken(*many, other))
+    assert any(line.startswith("  android 2 cpu against reference") for line in lines)
+    assert sum("against reference" in line for line in lines) == 10
+    assert "  +3 more" in lines
+
+
+def test_a_pair_with_one_way_of_a_platform_is_a_pair() -> None:
+    pair = verdict(run="android.1", against="ios.float16-sums", ok=False, measured=9.0)
+    own = verdict(run="ios.float16-sums", platform="ios", ok=False, measured=1.0)
+    assert findings.red(broken(pair, own)) == [own, pair]
+
+
+@pytest.mark.parametrize(
+    ("detail", "said"),
+    [
+        (
+            "max_abs 0.5, limit 0.1 (8 x (noise) floor (1e-6)); 5 times over; worst at sample 7",
+            "5 times over; worst at sample 7",
+        ),
+        ("max_abs 0.5, limit 0.1 (from the manifest)", ""),
+        ("max_abs 0.5, limit 0.1 (never closed", ""),
+        ("rmse 0.5, limit 0.1 (from the manifest); worst", "rmse 0.5, limit 0.1 (from the manifest); worst"),
+        ("3 values are NaN (of 10)", "3 values are NaN (of 10)"),
+        ("", ""),
+    ],
+)
+def test_a_red_line_repeats_neither_its_figures_nor_where_its_limit_comes_from(
+    detail: str, said: str
+) -> None:
+    assert sentences.aside(dataclasses.replace(RED, detail=detail)) == said
+
+
+def test_a_failed_verdict_target_hides_none_of_what_is_red() -> None:
+    lost = target("m:verdict.runtime", state="failed", error="m:verdict.runtime: no tolerance")
+    lines = closing_lines(dataclasses.replace(broken(RED), targets=(lost,)))
+    assert lines[0] == "m: 1 of 1 verdict is red, 1 target failed"
+    assert any("max_abs 0.5 against a limit of 0.1" in line for line in lines)
+    assert "  m:verdict.runtime failed: no tolerance" in lines
+
+
+@pytest.mark.parametrize("metric", ["noise", "waiver", "range"])
+def test_what_has_something_to_say_is_said_once_for_all_its_outputs(metric: str) -> None:
+    rows = [ranged(metric=metric, output=output, detail="threads are left out") for output in ("a", "b")]
+    report = Report("m", True, 1.0, (), (verdict(), *rows), ())
+    assert closing_lines(report)[1:] == ["  warning: a, b: threads are left out"]
+
+
+def test_how_a_limit_came_about_is_no_warning() -> None:
+    report = Report("m", True, 1.0, (), (verdict(), ranged(metric="tolerance")), ())
+    assert len(closing_lines(report)) == 1
+    assert findings.derivations(report) == [ranged(metric="tolerance")]

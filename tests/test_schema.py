@@ -105,7 +105,8 @@ def test_every_object_refuses_unknown_keys():
     for where, sub in subschemas(schemas.resolved(schemas.MODEL)):
         closed = "additionalProperties" in sub or "unevaluatedProperties" in sub
         if "properties" in sub and "if" not in where and sub.get("properties"):
-            extends = "allOf" in where or where[-4:-1] == ("distil", "properties", "soft")
+            soft, output = ("distil", "properties", "soft"), ("properties", "outputs", "additionalProperties")
+            extends = "allOf" in where or where[-4:-1] in (soft, output)
             assert closed or extends, where
 
 
@@ -192,7 +193,7 @@ def test_training_takes_exactly_what_the_schema_lets_through():
 def test_a_quality_gate_is_demanded_as_the_schema_lets_it_through(gate):
     schema = schemas.resolved(schemas.MODEL)["properties"]["gates"]["properties"][gate]
     metrics = schema["properties"]["metric"]["enum"]
-    assert metrics == [demand.SHARES[gate], *demand.ERRORS]
+    assert metrics == demand.metrics(gate)
     for metric in metrics:
         for limit in ("min", "max"):
             asked = {"metric": metric, limit: 0.5, "output": "y"}
@@ -216,6 +217,39 @@ def test_a_tolerance_is_demanded_as_the_schema_lets_it_through():
                 assert list(schema_errors.problems(schema, Document("x", gate))), gate
             else:
                 assert not list(schema_errors.problems(schema, Document("x", gate))), gate
+
+
+ONE = {"kind": "sequence", "lengths": "n", "padding": 0}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *({"outputs": {"y": {k: v for k, v in ONE.items() if k in kept}}}
+          for kept in ([], ["kind"], ["lengths"], ["padding"], ["kind", "padding"], ["kind", "lengths"], list(ONE))),
+        *({"outputs": {"y": {**ONE, **wrong}}}
+          for wrong in ({"kind": "words"}, {"kind": "regression"}, {"padding": "0"}, {"lengths": 1}, {"size": 1})),
+        *({"flip_rate": rate} for rate in (-1, 0, 0.01, 1, 2, True, "0.1")),
+        {"outputs": []},
+    ],
+    ids=json.dumps,
+)  # fmt: skip
+def test_outputs_and_flip_rates_are_demanded_as_the_schema_lets_them_through(more):
+    schema = schemas.resolved(schemas.MODEL)["properties"]["gates"]["properties"]["runtime"]
+    refused = list(schema_errors.problems(schema, Document("x", more)))
+    try:
+        demand.runtime(more)
+    except ManifestError:
+        assert refused
+    else:
+        assert not refused
+
+
+def test_a_rate_of_errors_ends_below_one_in_the_schema_too():
+    schema = schemas.resolved(schemas.MODEL)["properties"]["gates"]["properties"]["task"]
+    for limit, good in ((0.99, True), (1, False)):
+        asked = {"metric": "token_error_rate", "max": limit}
+        assert (not list(schema_errors.problems(schema, Document("x", asked)))) is good
 
 
 def test_the_limit_on_names_stands_in_the_schema_too():

@@ -5,9 +5,10 @@ from fakes import InProcess, bring, plan_of, target
 
 from modelbuild import session as sessions
 from modelbuild.errors import ManifestError, RecipeError
-from modelbuild.manifest import Project
+from modelbuild.manifest import Export, Gates, Model, Project
 from modelbuild.session import REPORTS, Session
 
+MODEL = Model("m", "manifests/m.json", "", {}, None, None, None, Export(18, {}), {}, Gates(None, None, {}))
 RECIPES = """\
 import json
 
@@ -17,6 +18,7 @@ def verdicts(inputs, params, out_dir):
     claimed = params.get("claimed", bool(rows) and all(row["ok"] for row in rows))
     document = {"ok": claimed, "verdicts": rows}
     (out_dir / "verdicts.json").write_text(json.dumps(document, indent=1, sort_keys=True))
+    (out_dir / "matrix.json").write_text(json.dumps({"outputs": {}}))
 
 
 def run(inputs, params, out_dir):
@@ -28,7 +30,7 @@ def verdict(ok=True, measured=0.5):
     return {
         "target": "m:android", "platform": "android", "version": "1", "backend": "cpu", "against": "reference",
         "output": "logits", "metric": "max_abs", "measured": measured, "limit": 1.0, "ok": ok,
-        "evidence": "executed", "detail": "",
+        "evidence": "executed", "detail": "", "run": "android", "floor": None, "needed": None, "low": None, "high": None,
     }  # fmt: skip
 
 
@@ -44,7 +46,7 @@ def begin(tmp_path, monkeypatch):
     """Begin a session over given targets, as a new process would."""
     (tmp_path / "lab.py").write_text(RECIPES)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-    monkeypatch.setattr(sessions.manifest, "load", lambda root, accepted: Project(root, ()))
+    monkeypatch.setattr(sessions.manifest, "load", lambda root, accepted: Project(root, (MODEL,)))
     begun = []
 
     def begin(wanted):
@@ -183,7 +185,8 @@ def test_the_report_tells_of_targets_verdicts_and_platforms(begin):
     ]
     assert report.targets[0].bytes == len(json.dumps({"evidence": "executed"}))
     assert set(report.targets[0].digests) == {"", "run.json"}
-    assert [v.metric for v in report.verdicts] == ["max_abs"]
+    figure, no_lock_yet = report.verdicts
+    assert (figure.metric, no_lock_yet.metric, no_lock_yet.limit) == ("max_abs", "accepted", None)
     assert [(p.name, p.evidence, p.unavailable) for p in report.platforms] == [("android", "executed", "")]
 
 

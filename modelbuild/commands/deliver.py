@@ -38,19 +38,23 @@ class Deliver(ProjectCommand):
         if not params["to"]:
             raise CommandError("doit deliver", "no folder is named", "Say where: `doit deliver --to DIR`.")
         models = args or list(session.plan.models)
-        for model in models:
-            if model not in session.plan.models:
-                raise CommandError(
-                    model, "there is no such model", did_you_mean(model, list(session.plan.models))
-                )
+        refuse_unknown(session, models)
         for model in models:
             check_deliverable(session, model)
         for model in models:
             self.say(f"{model}: {_deliver(session, model, Path(params['to']) / model)}")
 
 
-def check_deliverable(session: Session, model: str) -> None:
-    """Raise BuildError unless every target of `model` is up to date and every verdict holds."""
+def refuse_unknown(session: Session, models: list[str]) -> None:
+    """Raise CommandError for a model that is not there."""
+    for model in models:
+        if model not in session.plan.models:
+            known = list(session.plan.models)
+            raise CommandError(model, "there is no such model", did_you_mean(model, known))
+
+
+def refuse_late(session: Session, model: str) -> None:
+    """Raise BuildError unless every target of `model` is up to date, and note that it is."""
     for target in session.plan.of(model):
         status = session.examiner.status(target.name)
         if status.state != "up-to-date":
@@ -58,6 +62,11 @@ def check_deliverable(session: Session, model: str) -> None:
                 target.name, f"is not up to date ({status.reason})", f"Run `doit {model}` first."
             )
         session.examiner.note_up_to_date(target.name)
+
+
+def check_deliverable(session: Session, model: str) -> None:
+    """Raise BuildError unless every target of `model` is up to date and every verdict holds."""
+    refuse_late(session, model)
     if not session.gate(model).ok:
         raise BuildError(
             model,
@@ -78,9 +87,7 @@ def _deliver(session: Session, model: str, to: Path) -> str:
     try:
         fresh.mkdir()
         for platform in names:
-            artefact = f"{model}:{platform}"
-            ships = platforms.bundled(artefact)
-            _copy(session.examiner, ships if ships in session.plan.targets else artefact, fresh / platform)
+            _ship(session, f"{model}:{platform}", fresh / platform)
         document = {**to_json(report), "delivered": names}
         (fresh / "delivery.json").write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False))
         old = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}")
@@ -95,6 +102,14 @@ def _deliver(session: Session, model: str, to: Path) -> str:
     return f"{', '.join(names)} -> {to}" + (
         f" (not evidenced, not delivered: {', '.join(missing)})" if missing else ""
     )
+
+
+def _ship(session: Session, artefact: str, to: Path) -> None:
+    """Copy the artefact, or its bundle, and beside it the golden samples with their checkers, which a bundle has."""
+    known, ships, golden = session.plan.targets, platforms.bundled(artefact), f"{artefact}.golden"
+    _copy(session.examiner, ships if ships in known else artefact, to)
+    if golden in known and not (to / "golden").exists():
+        _copy(session.examiner, golden, to / "golden")
 
 
 def _copy(run: Examiner, name: str, to: Path) -> None:

@@ -6,16 +6,18 @@ Nothing is matched by likeness, cast, broadcast, cut or skipped: each of those h
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from modelbuild.tensors import Arrays
+from modelbuild.equivalence.streams import Piece, Together
+from modelbuild.tensors import Arrays, Source, held
 
 Array = NDArray[Any]
+ORDERED = "fiub"  # kinds of dtype whose values can be compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,28 @@ class Fault:
     words: str
 
 
+class Unnumbers(NamedTuple):
+    """NaN, or Inf, in `samples` samples, the `first` of them being this one."""
+
+    first: int
+    samples: int
+
+
+class Output(NamedTuple):
+    """What is known of one output of one side; `constant` is its only value where it has no other."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    nan: Unnumbers | None = None
+    inf: Unnumbers | None = None
+    constant: Any = None
+
+    @property
+    def comparable(self) -> bool:
+        """Whether there is anything, of a kind that can be compared."""
+        return self.dtype.kind in ORDERED and bool(self.shape) and 0 not in self.shape
+
+
 @dataclass(frozen=True, slots=True)
 class Side:
     """One set of outputs and what to call it in words."""
@@ -35,10 +59,44 @@ class Side:
     outputs: Arrays
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a side's outputs once they have been read."""
+
+    name: str
+    outputs: Mapping[str, Output]
+
+
+def known(side: Side) -> Known:
+    """Read all of `side`."""
+    return Known(side.name, {name: read(source) for name, source in held(side.outputs).items()})
+
+
+def header(source: Source) -> Output:
+    """What is known of it unread."""
+    return Output(tuple(source.shape), source.dtype)
+
+
+def read(source: Source) -> Output:
+    """What is known of it once it has been read to the end."""
+    about = header(source)
+    if not about.comparable:
+        return about
+    contents = Contents([source])
+    for piece in Together([source]):
+        contents.add(piece)
+    return contents.of(0)
+
+
 def faults(reference: Side, other: Side) -> tuple[Fault, ...]:
     """Every reason not to compare `other` with `reference`; none means that all their outputs match in name,
     shape and dtype and hold finite numbers.
     """
+    return faults_between(known(reference), known(other))
+
+
+def faults_between(reference: Known, other: Known) -> tuple[Fault, ...]:
+    """As `faults`, of sides that have been read."""
     found: list[Fault] = []
     if not reference.outputs:
         found.append(Fault("", "empty", f"{reference.name} has no outputs: nothing was compared"))
@@ -49,16 +107,66 @@ def faults(reference: Side, other: Side) -> tuple[Fault, ...]:
 
 def reference_faults(side: Side, samples: int | None) -> tuple[Fault, ...]:
     """What is wrong with a reference by itself, `samples` being how many the evaluation set has, if there is one."""
+    return unfit(known(side), samples)
+
+
+def unfit(side: Known, samples: int | None, lengths: Sequence[str] = ()) -> tuple[Fault, ...]:
+    """As `reference_faults`, of a side that has been read. The outputs that are `lengths` may all be the same."""
     found: list[Fault] = []
-    for name, array in sorted(side.outputs.items()):
-        found += _array_faults(name, side.name, array) or [
-            *_count_faults(name, side.name, len(array), len(array) if samples is None else samples),
-            *_constant_faults(name, side.name, array),
+    for name, output in sorted(side.outputs.items()):
+        count = output.shape[0] if output.shape else 0
+        found += _array_faults(name, side.name, output) or [
+            *_count_faults(name, side.name, count, count if samples is None else samples),
+            *_constant_faults(name, side.name, output, name in lengths),
         ]
     return tuple(found)
 
 
-def _name_faults(name: str, reference: Side, other: Side) -> list[Fault]:
+class Contents:
+    """What the pieces of `sources`, read together, tell of each: NaN, Inf, and whether it is ever the same value."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._about = [header(source) for source in sources]
+        self._nan = [_Count() for _ in sources]
+        self._inf = [_Count() for _ in sources]
+        self._constant: list[Any] = [None] * len(sources)
+
+    def add(self, piece: Piece) -> None:
+        for side, each in enumerate(piece.which):
+            if not piece.finite[each]:
+                self._nan[side].add(piece, np.isnan(piece.wide[each]))
+                self._inf[side].add(piece, np.isinf(piece.wide[each]))
+            self._note_constant(side, piece, piece.raw[each])
+
+    def of(self, side: int) -> Output:
+        about = self._about[side]
+        return about._replace(
+            nan=self._nan[side].found, inf=self._inf[side].found, constant=self._constant[side]
+        )
+
+    def _note_constant(self, side: int, piece: Piece, values: Array) -> None:
+        first = values[0] if piece.start == 0 else self._constant[side]
+        if first is not None:
+            self._constant[side] = first if bool((values == first).all()) else None
+
+
+class _Count:
+    """Samples that hold something; one that lies in two pieces counts once."""
+
+    def __init__(self) -> None:
+        self.found: Unnumbers | None = None
+        self._last = -1
+
+    def add(self, piece: Piece, bad: NDArray[np.bool_]) -> None:
+        samples = np.unique((piece.start + np.flatnonzero(bad)) // piece.width)
+        fresh = samples[samples > self._last]
+        if len(fresh):
+            before = self.found or Unnumbers(int(fresh[0]), 0)
+            self.found = Unnumbers(before.first, before.samples + len(fresh))
+            self._last = int(fresh[-1])
+
+
+def _name_faults(name: str, reference: Known, other: Known) -> list[Fault]:
     if name in reference.outputs and name in other.outputs:
         return []
     if name in reference.outputs:
@@ -80,18 +188,29 @@ def _got(got: str | None, expected: str | None) -> str:
     return f": got '{got}', expected '{expected}', and names are matched exactly"
 
 
-def _pair_faults(name: str, reference: Side, other: Side) -> list[Fault]:
+def _pair_faults(name: str, reference: Known, other: Known) -> list[Fault]:
     one, two = reference.outputs[name], other.outputs[name]
     found = _array_faults(name, reference.name, one) + _array_faults(name, other.name, two)
     if one.dtype != two.dtype:
         words = f'{other.name} gives "{name}" as {two.dtype}, {reference.name} as {one.dtype}'
         found.append(Fault(name, "dtype", words))
-    if one.ndim and two.ndim and one.shape[1:] == two.shape[1:]:
-        return found + _count_faults(name, other.name, len(two), len(one))
-    if one.shape != two.shape:
-        words = f'{other.name} gives "{name}" in shape {two.shape}, {reference.name} in {one.shape}'
-        found.append(Fault(name, "shape", words))
-    return found
+    return [*found, *_shape_faults(name, reference, other)]
+
+
+def _shape_faults(name: str, reference: Known, other: Known) -> list[Fault]:
+    """One axis of another length has words of its own: the first has the samples."""
+    one, two = reference.outputs[name].shape, other.outputs[name].shape
+    if one == two:
+        return []
+    axes = [axis for axis, (a, b) in enumerate(zip(one, two, strict=False)) if a != b]
+    if len(one) != len(two) or len(axes) > 1:
+        words = f'{other.name} gives "{name}" in shape {two}, {reference.name} in {one}'
+        return [Fault(name, "shape", words)]
+    if axes == [0]:
+        return _count_faults(name, other.name, two[0], one[0])
+    axis = axes[0]
+    words = f'{other.name} gives "{name}" {two[axis]} long on axis {axis}, {reference.name} {one[axis]} long'
+    return [Fault(name, "length", words)]
 
 
 def _count_faults(name: str, side: str, samples: int, expected: int) -> list[Fault]:
@@ -102,28 +221,27 @@ def _count_faults(name: str, side: str, samples: int, expected: int) -> list[Fau
     return [Fault(name, "samples", words)]
 
 
-def _array_faults(name: str, side: str, array: Array) -> list[Fault]:
-    if array.dtype.kind not in "fiub":
+def _array_faults(name: str, side: str, output: Output) -> list[Fault]:
+    if output.dtype.kind not in ORDERED:
         return [
-            Fault(name, "dtype", f'{side} gives "{name}" as {array.dtype}, which has no order to compare by')
+            Fault(name, "dtype", f'{side} gives "{name}" as {output.dtype}, which has no order to compare by')
         ]
-    if array.ndim == 0 or array.size == 0:
-        return [Fault(name, "empty", f'{side} gives "{name}" empty, in shape {array.shape}')]
-    return [*_unnumbers(name, side, array, "NaN"), *_unnumbers(name, side, array, "Inf")]
+    if not output.comparable:
+        return [Fault(name, "empty", f'{side} gives "{name}" empty, in shape {output.shape}')]
+    found = {"NaN": output.nan, "Inf": output.inf}
+    return [fault for word, bad in found.items() for fault in _unnumbers(name, side, output, word, bad)]
 
 
-def _unnumbers(name: str, side: str, array: Array, word: str) -> Iterator[Fault]:
-    found = np.isnan(array) if word == "NaN" else np.isinf(array)
-    bad = np.flatnonzero(found.reshape(len(array), -1).any(axis=1))
-    if len(bad):
-        share = f"{len(bad)} of {len(array)}"
-        words = f'{side} has {word} in "{name}", first at sample {int(bad[0])} ({share})'
+def _unnumbers(name: str, side: str, output: Output, word: str, bad: Unnumbers | None) -> Iterator[Fault]:
+    if bad is not None:
+        share = f"{bad.samples} of {output.shape[0]}"
+        words = f'{side} has {word} in "{name}", first at sample {bad.first} ({share})'
         yield Fault(name, word.lower(), words)
 
 
-def _constant_faults(name: str, side: str, array: Array) -> list[Fault]:
-    first = array.flat[0]
-    if not bool((array == first).all()):
+def _constant_faults(name: str, side: str, output: Output, may: bool) -> list[Fault]:
+    first = output.constant
+    if first is None or (may and first != 0):
         return []
     kind, what = ("zero", "is all zero") if first == 0 else ("constant", f"is {first} everywhere")
     words = f'{side} {what} in "{name}": agreeing with it would prove nothing'

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelbuild.errors import ManifestError, did_you_mean
@@ -18,18 +18,38 @@ CEILINGS = ("max_abs", "max_rel", "l1", "rmse")
 FLOORS = ("sqnr_db", "cosine")
 SHARES = {"teacher": "agreement", "task": "accuracy"}
 ERRORS = ("max_abs", "rmse", "l1")
+TOKENS = "token_error_rate"
+KINDS = ("scores", "sequence", "regression")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputDemand:
+    """What an output is, where its shape and dtype alone do not say so.
+
+    `kind` is one of KINDS, None where the array decides. `lengths` names the output with each sample's true length
+    along the first axis after the samples: past it nothing is compared. `padding` is the token that fills a sequence
+    up. `place` is where in the manifest this stands.
+    """
+
+    kind: str | None = None
+    lengths: str | None = None
+    padding: int | None = None
+    place: str = "gates/runtime/outputs"
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeDemand:
     """`tolerance` is metric -> limit for every output, None for "auto".
 
-    `decision_flips` are those allowed in one comparison; `place` is where in the manifest this stands.
+    `decision_flips` are those allowed in one comparison; `place` is where in the manifest this stands. `flip_rate`,
+    where there is one, is the share that the 95 % interval of the flipped decisions must not exceed.
     """
 
     tolerance: Mapping[str, float] | None = None
     decision_flips: int = 0
     place: str = "gates/runtime"
+    outputs: Mapping[str, OutputDemand] = field(default_factory=dict)
+    flip_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +71,94 @@ def within(metric: str, measured: float, limit: float) -> bool:
 
 
 def runtime(gate: Mapping[str, Any], place: str = "gates/runtime") -> RuntimeDemand:
-    """{"tolerance": "auto" or {metric: limit}, "decision_flips": n}. Raises ManifestError."""
-    _known_keys(gate, ["tolerance", "decision_flips"], place)
+    """{"tolerance": "auto" or {metric: limit}, "decision_flips": n, "flip_rate": share, "outputs": as `outputs`}.
+
+    Raises ManifestError.
+    """
+    _known_keys(gate, ["tolerance", "decision_flips", "outputs", "flip_rate"], place)
     flips = gate.get("decision_flips", 0)
     if isinstance(flips, bool) or not isinstance(flips, int) or flips < 0:
         raise ManifestError(
             f"{place}/decision_flips", f"{_shown(flips)} is not a number of samples", "0 is usual"
         )
-    return RuntimeDemand(_tolerance(gate.get("tolerance", "auto"), f"{place}/tolerance"), flips, place)
+    return RuntimeDemand(
+        _tolerance(gate.get("tolerance", "auto"), f"{place}/tolerance"),
+        flips,
+        place,
+        outputs(gate.get("outputs", {}), f"{place}/outputs"),
+        _flip_rate(gate["flip_rate"], f"{place}/flip_rate") if "flip_rate" in gate else None,
+    )
+
+
+def outputs(found: Any, place: str = "gates/runtime/outputs") -> dict[str, OutputDemand]:
+    """{name: {"kind": one of KINDS, "lengths": another output, "padding": token}}, each left out where not needed.
+
+    Raises ManifestError for what says nothing or contradicts itself.
+    """
+    if not isinstance(found, Mapping):
+        raise ManifestError(place, f"{_shown(found)} is not a set of outputs", "Say {output: {...}}")
+    asked = {name: _output(name, found[name], f"{place}/{name}") for name in sorted(found)}
+    for each in asked.values():
+        if each.lengths in asked and asked[each.lengths].lengths is not None:
+            fact = f'"{each.lengths}" gives lengths, and is itself cut to the lengths in another output'
+            raise ManifestError(f"{each.place}/lengths", fact, "An output that gives lengths has none")
+    return asked
+
+
+def _output(name: str, found: Any, place: str) -> OutputDemand:
+    if not isinstance(found, Mapping) or not found:
+        raise ManifestError(
+            place, f"{_shown(found)} says nothing", 'Give one of "kind", "lengths", "padding"'
+        )
+    _known_keys(found, ["kind", "lengths", "padding"], place)
+    kind, lengths, padding = (found.get(key) for key in ("kind", "lengths", "padding"))
+    if "kind" in found and kind not in KINDS:
+        fact = f"{_shown(kind)} is not one of {', '.join(KINDS)}"
+        raise ManifestError(f"{place}/kind", fact, did_you_mean(str(kind), list(KINDS)))
+    if "lengths" in found:
+        _lengths(name, lengths, kind, f"{place}/lengths")
+    if "padding" in found:
+        _padding(padding, kind, f"{place}/padding")
+    return OutputDemand(kind, lengths, padding, place)
+
+
+def _lengths(name: str, lengths: Any, kind: str | None, place: str) -> None:
+    if not isinstance(lengths, str):
+        raise ManifestError(place, f"{_shown(lengths)} is not the name of an output", "")
+    if lengths == name:
+        fact = f'"{name}" would be cut to the lengths in itself'
+        raise ManifestError(place, fact, "Name the output that holds each sample's length, or leave it out")
+    if kind == "scores":
+        fact = f'"{name}" is of kind scores: a row is one score a class and has no other length'
+        raise ManifestError(place, fact, "Leave it out, or say what kind the output is")
+
+
+def _padding(padding: Any, kind: str | None, place: str) -> None:
+    if isinstance(padding, bool) or not isinstance(padding, int):
+        raise ManifestError(place, f"{_shown(padding)} is not a token's number", "A whole number, such as 0")
+    if kind != "sequence":
+        raise ManifestError(place, "only a sequence is filled up with a token", 'Say "kind": "sequence" too')
+
+
+def _flip_rate(value: Any, place: str) -> float:
+    limit = _number(value, place)
+    if limit >= 1:
+        raise ManifestError(place, f"{limit:g} lets every decision flip", "Say less than 1, such as 0.01")
+    if limit <= 0:
+        fact = f"{limit:g} is met by no number of samples: each leaves room for a rate above it"
+        raise ManifestError(place, fact, 'Say more than 0, such as 0.01; "decision_flips": 0 allows none')
+    return limit
 
 
 def quality(gate: Mapping[str, Any], name: str) -> QualityDemand:
     """The gate `name`, "teacher" or "task": {"metric": "agreement" or "accuracy", "min": share} or
-    {"metric": "max_abs", "rmse" or "l1", "max": error}, with "output" where it is on one output only.
+    {"metric": "max_abs", "rmse" or "l1", "max": error}, with "output" where it is on one output only; a task may be
+    {"metric": "token_error_rate", "max": rate} too.
 
     Raises ManifestError.
     """
     place = f"gates/{name}"
-    known = [SHARES[name], *ERRORS]
+    known = metrics(name)
     metric = gate.get("metric")
     if metric not in known:
         fact = f"{_shown(metric)} is not one of {', '.join(known)}"
@@ -79,7 +169,15 @@ def quality(gate: Mapping[str, Any], name: str) -> QualityDemand:
         raise ManifestError(place, f'{metric} has no "{bound}"', "A gate without a limit checks nothing")
     limit = _number(gate[bound], f"{place}/{bound}")
     _share(limit, f"{place}/{bound}") if bound == "min" else _not_negative(limit, f"{place}/{bound}")
+    if metric == TOKENS and limit >= 1:
+        fact = f"{limit:g} is met by an answer without a single token"
+        raise ManifestError(f"{place}/{bound}", fact, "Say less than 1")
     return QualityDemand(metric, limit, gate.get("output"), f"{place}/{bound}")
+
+
+def metrics(name: str) -> list[str]:
+    """Those of the gate `name`, "teacher" or "task"."""
+    return [SHARES[name], *ERRORS, *([TOKENS] if name == "task" else [])]
 
 
 def _tolerance(value: Any, place: str) -> dict[str, float] | None:

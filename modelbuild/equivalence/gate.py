@@ -1,33 +1,43 @@
 """The runtime gate: every run against the reference and against every other run, a verdict each.
 
 In order: is there evidence at all, is the reference fit to compare with, and then, pair by pair and output by
-output, may it be compared and by how much does it differ. Finding the operator to blame, attributing the
-difference to a step, and intervals for shares would each read these verdicts, not change them.
+output, may it be compared and by how much does it differ. Each output is read once, a piece of all runs at a time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from modelbuild.equivalence import compare, decisions
-from modelbuild.equivalence.compare import Fault, Side
-from modelbuild.equivalence.demand import CEILINGS, FLOORS, RuntimeDemand, within
-from modelbuild.equivalence.metrics import METRICS, sums, worst_sample
-from modelbuild.equivalence.tolerance import Reference, Tolerance, looser, refuse_flips, tolerance
+from modelbuild.equivalence import compare, tasks
+from modelbuild.equivalence.clusters import REFERENCE
+from modelbuild.equivalence.compare import Fault
+from modelbuild.equivalence.demand import RuntimeDemand
+from modelbuild.equivalence.matrix import Matrix
+from modelbuild.equivalence.noise import Noise, OutputNoise
+from modelbuild.equivalence.pairs import Case, Judge, Outputs, Ran
+from modelbuild.equivalence.subject import Subject, platform_of
+from modelbuild.equivalence.tolerance import Tolerance, refuse_flips, tolerance
 from modelbuild.equivalence.verdict import Verdict
-from modelbuild.runtimes.base import RANK, Evidence, Run
+from modelbuild.runtimes.base import RANK, Evidence
+from modelbuild.tensors import Source, held
 
 Array = NDArray[Any]
 NOTHING: Mapping[str, str] = MappingProxyType({})
-NO_LIMIT = "for information: no limit is set"
+__all__ = ["Evaluation", "Judged", "Platform", "Subject", "platform_of", "runtime_gate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the gate says: the verdicts, and all runs against all others."""
+
+    verdicts: tuple[Verdict, ...]
+    matrix: Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,105 +66,103 @@ class Evaluation:
     labels: Array | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Whom a verdict is about."""
-
-    target: str
-    platform: str
-    version: str
-    backend: str
-    against: str
-    evidence: Evidence
-
-    def says(
-        self, output: str, metric: str, measured: float | None, limit: float | None, ok: bool, detail: str
-    ) -> Verdict:
-        """One verdict; a number that JSON cannot hold is left to `detail`."""
-        finite = measured if measured is not None and math.isfinite(measured) else None
-        return Verdict(
-            target=self.target,
-            platform=self.platform,
-            version=self.version,
-            backend=self.backend,
-            against=self.against,
-            output=output,
-            metric=metric,
-            measured=finite,
-            limit=limit,
-            ok=ok,
-            evidence=self.evidence,
-            detail=detail,
-        )
-
-    def faulty(self, fault: Fault) -> Verdict:
-        return self.says(fault.output, fault.kind, None, None, False, fault.words)
-
-
 def runtime_gate(
     model: str,
-    reference: Reference,
+    reference: Outputs,
+    noise: Noise,
     evaluation: Evaluation,
     platforms: Mapping[str, Platform],
-    runs: Mapping[str, Run],
+    runs: Mapping[str, Ran],
     demand: RuntimeDemand,
     rounds: Mapping[str, str] = NOTHING,
-) -> tuple[Verdict, ...]:
-    """All verdicts on the `runs`. Raises RecipeError for a vacuous limit.
+) -> Judged:
+    """All verdicts on the `runs`. Raises RecipeError for a vacuous limit, or a demand on what is no output.
 
     A run's name is that of its platform or, where one is run in several ways, `platform.way`; `rounds` tells by the
     run's name in which arithmetic below float32 it computes.
     """
     refuse_flips(demand, evaluation.samples)
+    truth = held(reference)
+    tasks.refuse_unknown(truth, demand.outputs)
     ran = {name: run for name, run in sorted(runs.items()) if run.evidence != "none"}
-    verdicts = [*_evidence(model, platforms, ran)]
+    strange = {fault.output: fault for fault in _strange(truth, noise)}
+    measured = {name: noise.of(name) for name in sorted(truth.keys() - strange.keys())}
+    limits = {
+        run: _limits(measured, platforms[platform_of(run)].demand or demand, rounds.get(run)) for run in ran
+    }
+    judge = Judge(Case(model, truth, ran, demand, limits, evaluation.labels))
+    doubts = _doubts(judge, evaluation, strange)
+    fit = sorted(truth.keys() - {fault.output for fault in doubts})
+    pairs = {pair: judge.verdicts(pair, fit) for pair in judge.case.pairs}
     subject = Subject(f"{model}:reference", "", "", "", "evaluation", "executed")
-    shipped = Side("the reference", reference.outputs)
-    unfit = compare.reference_faults(shipped, evaluation.samples)
-    verdicts += [subject.faulty(fault) for fault in unfit]
-    fit = sorted(reference.outputs.keys() - {fault.output for fault in unfit})
-    limits = {}
-    for each in ran:
-        asked = platforms[platform_of(each)].demand or demand
-        limits[each] = {name: tolerance(name, reference, asked, rounds.get(each)) for name in fit}
-    for name, run in ran.items():
-        subject, sides = _subject(model, name, run, "reference"), (shipped, Side(name, run.outputs))
-        verdicts += _compare(subject, sides, reference, limits[name], demand.decision_flips)
-        verdicts += _task(subject, reference, run, fit, evaluation)
-    for one, two in combinations(ran, 2):
-        subject = _pair(_subject(model, one, ran[one], two), ran[two].evidence)
-        sides = Side(two, ran[two].outputs), Side(one, ran[one].outputs)
-        both = {name: looser(limits[one][name], limits[two][name]) for name in fit}
-        verdicts += _compare(subject, sides, reference, both, demand.decision_flips)
-    return tuple(verdicts)
+    verdicts = [
+        *_evidence(model, platforms, ran),
+        *(subject.faulty(fault) for fault in doubts),
+        *(verdict for said in pairs.values() for verdict in said),
+        *_told(model, noise, limits, fit),
+    ]
+    return Judged(tuple(verdicts), judge.matrix(pairs))
 
 
-def platform_of(run: str) -> str:
-    """The platform of a run called `run`."""
-    return run.partition(".")[0]
+def _limits(
+    measured: Mapping[str, OutputNoise], demand: RuntimeDemand, rounds: str | None
+) -> dict[str, Tolerance]:
+    return {name: tolerance(name, each, demand, rounds) for name, each in measured.items()}
 
 
-def _subject(model: str, name: str, run: Run, against: str) -> Subject:
-    platform = platform_of(name)
-    return Subject(f"{model}:{platform}", platform, run.version, run.backend, against, run.evidence)
+def _doubts(judge: Judge, evaluation: Evaluation, strange: Mapping[str, Fault]) -> list[Fault]:
+    """What is wrong with the reference, by output; of one that is unfit in itself nothing is said of its noise."""
+    lengths = [each.lengths for each in judge.case.demand.outputs.values() if each.lengths is not None]
+    found = compare.unfit(judge.known[REFERENCE], evaluation.samples, lengths)
+    more = [strange[name] for name in strange.keys() - {fault.output for fault in found}]
+    return sorted([*found, *more], key=lambda fault: fault.output)
 
 
-def _pair(subject: Subject, other: Evidence) -> Subject:
-    """A comparison is no better evidenced than the weaker of its sides."""
-    return replace(subject, evidence=min(subject.evidence, other, key=RANK.index))
+def _strange(truth: Mapping[str, Source], noise: Noise) -> Iterator[Fault]:
+    """The outputs that no limit can be derived for, as their noise is not known or is that of another reference."""
+    for name, source in sorted(truth.items()):
+        if name not in noise.outputs:
+            yield Fault(
+                name, "noise", f'no noise was measured of "{name}": there is nothing to derive a limit from'
+            )
+            continue
+        found, shape = noise.outputs[name], tuple(source.shape)
+        if (found.dtype, found.samples, found.values) != (str(source.dtype), *shape[:1], math.prod(shape)):
+            words = (
+                f'the noise of "{name}" is of {found.values} values of {found.dtype} in {found.samples} samples, '
+                f"the reference gives {source.dtype} in shape {shape}"
+            )
+            yield Fault(name, "noise", words)
 
 
-def _evidence(model: str, platforms: Mapping[str, Platform], ran: Mapping[str, Run]) -> Iterator[Verdict]:
+def _told(
+    model: str, noise: Noise, limits: Mapping[str, Mapping[str, Tolerance]], fit: Sequence[str]
+) -> Iterator[Verdict]:
+    """For information: how each limit was derived, said once, and the sources of noise that were left out."""
+    subject = Subject(f"{model}:noise", "", "", "", "", "executed")
+    for name in fit:
+        held_to = dict[tuple[str, str], list[str]]()
+        for run, found in limits.items():
+            shown = ", ".join(f"{metric} {limit:.3g}" for metric, limit in sorted(found[name].limits.items()))
+            held_to.setdefault((shown, found[name].source), []).append(run)
+        for (shown, source), held_runs in held_to.items():
+            detail = f"{', '.join(held_runs)} may differ by {shown}: {source}"
+            yield subject.says(name, "tolerance", None, None, True, detail)
+        for kind, why in sorted(noise.outputs[name].uncounted.items()):
+            yield subject.says(name, "noise", None, None, True, f"{kind} is not counted as noise: {why}")
+
+
+def _evidence(model: str, platforms: Mapping[str, Platform], ran: Mapping[str, Ran]) -> Iterator[Verdict]:
     for name, platform in sorted(platforms.items()):
         had = [run.evidence for label, run in ran.items() if platform_of(label) == name]
         best: Evidence = max(had, key=RANK.index, default="none")
         if RANK.index(best) < RANK.index(platform.evidence):
-            yield _too_little(Subject(f"{model}:{name}", name, "", "", "reference", best), platform)
+            yield _too_little(Subject(f"{model}:{name}", name, "", "", REFERENCE, best), platform)
         for way, reason in sorted(platform.absent.items()):
-            subject = Subject(f"{model}:{name}", name, "", way, "reference", "none")
+            subject = Subject(f"{model}:{name}", name, "", way, REFERENCE, "none")
             yield subject.says("", "evidence", None, None, True, f"not evidenced: {reason}")
     if not ran:
-        subject = Subject(f"{model}:reference", "", "", "", "reference", "none")
+        subject = Subject(f"{model}:reference", "", "", "", REFERENCE, "none")
         yield subject.says("", "evidence", None, None, False, "nothing was checked: no platform was run")
 
 
@@ -168,71 +176,3 @@ def _too_little(subject: Subject, platform: Platform) -> Verdict:
     if platform.required:
         detail += '. Build it where it runs, or say "required": false to ship it unchecked'
     return subject.says("", "evidence", None, None, not platform.required, detail)
-
-
-def _compare(
-    subject: Subject,
-    sides: tuple[Side, Side],
-    reference: Reference,
-    limits: Mapping[str, Tolerance],
-    flips: int,
-) -> list[Verdict]:
-    found = compare.faults(*sides)
-    verdicts = [subject.faulty(fault) for fault in found]
-    faulty = {fault.output for fault in found}
-    for name, limit in limits.items():
-        if name in faulty or not all(name in side.outputs for side in sides):
-            continue
-        truth, (base, other) = reference.outputs[name], (side.outputs[name] for side in sides)
-        if base.shape != truth.shape:
-            continue  # both runs of the pair changed alike: each is red against the reference
-        verdicts += _measure(subject, name, base, other, limit)
-        if decisions.decides(truth):
-            flipped = decisions.flips(truth, base, other, limit.margin)
-            verdicts.append(_flips(subject, name, flipped, limit.margin, flips))
-    return verdicts
-
-
-def _measure(subject: Subject, name: str, base: Array, other: Array, limit: Tolerance) -> Iterator[Verdict]:
-    s = sums(base, other)
-    for metric in (*CEILINGS, *FLOORS):
-        measured = METRICS[metric](s)
-        allowed = limit.limits.get(metric)
-        if allowed is None:
-            ok, detail = not math.isnan(measured), f"{metric} {measured:.3g}, {NO_LIMIT}"
-        else:
-            ok = within(metric, measured, allowed)
-            where = f"; worst at sample {worst_sample(base, other)}" if s.largest > 0 else ""
-            detail = f"{metric} {measured:.3g}, limit {allowed:.3g} ({limit.source}){where}"
-        yield subject.says(name, metric, measured, allowed, ok, detail)
-
-
-def _flips(subject: Subject, name: str, found: decisions.Flips, margin: float, allowed: int) -> Verdict:
-    detail = f"{found.count} of {found.decided} decisions flip, {allowed} allowed"
-    if found.first is not None:
-        detail += f"; first at sample {found.first}"
-    if found.near_ties:
-        detail += f"; {found.near_ties} more are ties within {margin:.3g} in the reference, not counted"
-    return subject.says(name, "decision_flips", found.count, allowed, found.count <= allowed, detail)
-
-
-def _task(
-    subject: Subject, reference: Reference, run: Run, names: list[str], evaluation: Evaluation
-) -> Iterator[Verdict]:
-    labels = evaluation.labels
-    for name in names:
-        scores, base = run.outputs.get(name), reference.outputs[name]
-        if labels is None or scores is None or scores.shape != base.shape or not _labelled(base, labels):
-            continue
-        if not np.isfinite(scores).all():
-            continue
-        measured, before = decisions.accuracy(scores, labels), decisions.accuracy(base, labels)
-        moved = decisions.drift(measured, before)
-        shown = f"accuracy {measured:.4f}, the reference has {before:.4f}"
-        yield subject.says(name, "accuracy", measured, None, True, f"{shown}, {NO_LIMIT}")
-        yield subject.says(name, "accuracy_drift", moved, None, True, f"{shown}: {moved:+.4f}, {NO_LIMIT}")
-
-
-def _labelled(scores: Array, labels: Array) -> bool:
-    fits = labels.dtype.kind in "iu" and labels.shape == (len(scores),) and decisions.decides(scores)
-    return bool(fits) and bool((labels >= 0).all()) and int(labels.max()) < scores.shape[1]

@@ -17,7 +17,9 @@ class Verdict:
     """`platform` was held `against` another platform, "reference", "teacher" or "label", on one output.
 
     `measured` is None where there is no finite number to show (then `detail` says why), `limit` is None
-    where nothing is demanded of the metric.
+    where nothing is demanded of the metric. `run` is the name of the run, `platform` or `platform.way`, "" where the
+    verdict is on none. In the metric's unit: `floor` is the noise that is nobody's fault, `needed` the tightest limit
+    that would pass, `low` and `high` the 95 % confidence interval of `measured`; each None where there is none.
     """
 
     target: str
@@ -32,6 +34,11 @@ class Verdict:
     ok: bool
     evidence: Evidence
     detail: str
+    run: str = ""
+    floor: float | None = None
+    needed: float | None = None
+    low: float | None = None
+    high: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

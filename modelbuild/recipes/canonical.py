@@ -38,7 +38,13 @@ def canonical(model: ModelProto, place: str) -> ModelProto:
 
 def write(path: Path, model: ModelProto) -> None:
     """Write `model`; equal models give equal bytes."""
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    path.write_bytes(serialised(model))
+
+
+def serialised(model: ModelProto) -> bytes:
+    """`model` as `write` writes it."""
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 def walk(message: Any) -> Iterator[Any]:

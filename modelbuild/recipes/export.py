@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from onnx import ModelProto
@@ -17,7 +17,8 @@ from modelbuild.dataset import DataSet
 from modelbuild.deterministic import deterministic
 from modelbuild.errors import RecipeError
 from modelbuild.quiet import quietly
-from modelbuild.recipes import canonical, opset, signature
+from modelbuild.recipes import canonical, identity, opset, signature
+from modelbuild.recipes.identity import Names
 from modelbuild.recipes.signature import BATCH
 
 OPSET = 18
@@ -57,8 +58,16 @@ class Settings:
         return self.smallest if self.fixed else max(2, self.smallest)
 
 
+class Exported(NamedTuple):
+    """A canonical ONNX model, where its values come from, and the ExportedProgram that it is a translation of."""
+
+    model: ModelProto
+    names: Names
+    program: Any
+
+
 def export(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
-    """Write model.onnx and model.json.
+    """Write model.onnx, model.json and names.json.
 
     Inputs are named as in the data set, outputs as in `network.named`. Raises RecipeError when the module
     cannot be exported, fixes the batch axis where an open one was asked for, or does not exist in that opset.
@@ -67,27 +76,35 @@ def export(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path)
     data = dataset.read(inputs["evaluation"])
     with deterministic():
         module = network.load(inputs["student"] / "weights.safetensors", params)
-        model = to_onnx(module, data, settings, place)
-    write(out_dir, model)
+        made = exported(module, data, settings, place)
+    write(out_dir, made.model, made.names)
 
 
-def write(out_dir: Path, model: ModelProto) -> None:
-    """Write model.onnx and model.json."""
+def write(out_dir: Path, model: ModelProto, names: Names) -> None:
+    """Write model.onnx, model.json (see `signature`) and names.json (see `identity`)."""
     canonical.write(out_dir / "model.onnx", model)
     dataset.write_json(out_dir / "model.json", signature.describe(model))
+    identity.write(out_dir, names)
 
 
 def to_onnx(module: nn.Module, data: DataSet, settings: Settings, place: str) -> ModelProto:
     """`module`, in evaluation mode, as a canonical ONNX model; `data` names and shapes the inputs."""
+    return exported(module, data, settings, place).model
+
+
+def exported(module: nn.Module, data: DataSet, settings: Settings, place: str) -> Exported:
+    """`to_onnx`, with what is needed to follow a value from PyTorch into the file."""
     examples = _examples(data, settings.example)
     with torch.no_grad():
         names = list(network.run(module, examples))
     _check_distinct(list(data.inputs), names, place)
-    raw = _traced(module, examples, (list(data.inputs), names), settings, place)
+    program = _traced(module, examples, (list(data.inputs), names), settings, place)
+    raw = program.model_proto
     _check_names(raw, (list(data.inputs), names), place)
     if not settings.fixed:
         _check_batch(raw, place)
-    return canonical.canonical(opset.at(raw, settings.opset, place), place)
+    model = canonical.canonical(opset.at(raw, settings.opset, place), place)
+    return Exported(model, identity.named(raw, program.exported_program).of(model), program.exported_program)
 
 
 def _examples(data: DataSet, count: int) -> tuple[Tensor, ...]:
@@ -108,7 +125,7 @@ def _traced(
     names: tuple[list[str], list[str]],
     settings: Settings,
     place: str,
-) -> ModelProto:
+) -> Any:
     axis = None if settings.fixed else torch.export.Dim(BATCH, min=settings.smallest, max=settings.largest)
     try:
         with quietly():
@@ -124,9 +141,9 @@ def _traced(
             )
     except Exception as error:
         raise RecipeError(place, f"cannot be exported to ONNX: {in_words(error)}") from error
-    if program is None:
+    if program is None or program.exported_program is None:
         raise RecipeError(place, "cannot be exported to ONNX: the exporter gave nothing")
-    return program.model_proto
+    return program
 
 
 def _check_names(model: ModelProto, asked: tuple[list[str], list[str]], place: str) -> None:

@@ -1,7 +1,7 @@
 """What the model says on the evaluation data before any platform has it, and how far rounding moves it.
 
-`outputs` are float32. `outputs64` is the same computation in float64, and `nudged` has every real input moved
-by one unit in the last place: both tell how much difference rounding alone explains.
+`outputs` are float32. `outputs64` is the same computation in float64, and each of `nudged` has every real input moved
+by one unit in the last place, up, down or either way: they tell how much difference rounding alone explains.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from modelbuild.errors import RecipeError
 from modelbuild.recipes import double, inference, unoptimised
 
 Arrays = Mapping[str, Array]
+OUTPUTS, WIDE, FILE = "outputs.safetensors", "outputs64.safetensors", "reference.json"
+NUDGED = {each: f"nudged{'' if each == 'up' else f'-{each}'}.safetensors" for each in samples.DIRECTIONS}
 
 
 def torch_outputs(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
@@ -29,8 +31,8 @@ def torch_outputs(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir
     data = dataset.read(inputs["evaluation"]).inputs
     with deterministic():
         module = network.load(inputs["student"] / "weights.safetensors", params)
-        tensors.save(out_dir / "outputs.safetensors", inference.outputs(module, data))
-        tensors.save(out_dir / "nudged.safetensors", inference.outputs(module, samples.nudged(data)))
+        tensors.save(out_dir / OUTPUTS, inference.outputs(module, data))
+        _write_nudged(out_dir, data, lambda moved: inference.outputs(module, moved))
         _write_double(out_dir, lambda: inference.outputs(module.double(), widened(data)))
 
 
@@ -39,8 +41,8 @@ def onnx_outputs(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir:
     path = inputs["onnx"] / "model.onnx"
     data = dataset.read(inputs["evaluation"]).inputs
     run = unoptimised.runner(path.read_bytes())
-    tensors.save(out_dir / "outputs.safetensors", run(data))
-    tensors.save(out_dir / "nudged.safetensors", run(samples.nudged(data)))
+    tensors.save(out_dir / OUTPUTS, run(data))
+    _write_nudged(out_dir, data, run)
     _write_double(out_dir, lambda: _onnx_double(onnx.load(path), widened(data)))
 
 
@@ -51,6 +53,11 @@ def widened(data: Arrays) -> dict[str, Array]:
     }
 
 
+def _write_nudged(out_dir: Path, data: Arrays, compute: Callable[[Arrays], Arrays]) -> None:
+    for direction, file in NUDGED.items():
+        tensors.save(out_dir / file, compute(samples.nudged(data, direction)))
+
+
 def _write_double(out_dir: Path, compute: Callable[[], Arrays]) -> None:
     """Not every model exists in float64 (a quantised one does not): reference.json then says why."""
     try:
@@ -58,8 +65,8 @@ def _write_double(out_dir: Path, compute: Callable[[], Arrays]) -> None:
     except RecipeError as error:
         outputs, reason = {}, error.fact
     if reason is None:
-        tensors.save(out_dir / "outputs64.safetensors", outputs)
-    dataset.write_json(out_dir / "reference.json", {"outputs64": reason is None, "reason": reason})
+        tensors.save(out_dir / WIDE, outputs)
+    dataset.write_json(out_dir / FILE, {"outputs64": reason is None, "reason": reason})
 
 
 def _onnx_double(model: onnx.ModelProto, data: Arrays) -> Arrays:

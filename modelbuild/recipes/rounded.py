@@ -1,8 +1,9 @@
-"""What float16 alone does to the student: PyTorch's arithmetic with results rounded, and nobody's runtime in it.
+"""What arithmetic below float32 does to the student: PyTorch with results rounded, and nobody's runtime in it.
 
 "float16": weights, inputs and the result of every operation are rounded to the nearest float16; inside an operation
 float32 is computed in. "float16-sums": in addition every step of a sum is rounded, from the first term to the last,
 as an accumulator of that width does; operations that are sums in disguise (normalisation, softmax) are taken apart.
+Before either, or before float32, weights may be held in 8 bits: "int8-symmetric-2048-float16", see `quantised`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from modelbuild import dataset, network, tensors
 from modelbuild.dataset import Array
 from modelbuild.deterministic import deterministic
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import inference
+from modelbuild.recipes import inference, quantised
 from modelbuild.recipes.plain import plain
 
 ARITHMETICS = ("float16", "float16-sums")
@@ -33,25 +34,38 @@ Ints = list[int]
 
 def outputs(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
     """Write outputs.safetensors, in float32 but with the values that `params["rounds"]` arithmetic gives."""
-    if params["rounds"] not in ARITHMETICS:
-        raise RecipeError(
-            "reference", f'there is no "{params["rounds"]}" arithmetic', f"Known: {ARITHMETICS}"
-        )
+    if not known(params["rounds"]):
+        fact = f'there is no "{params["rounds"]}" arithmetic'
+        raise RecipeError("reference", fact, f"Known: {', '.join(ARITHMETICS)}, and int8-... in front of one")
     data = dataset.read(inputs["evaluation"]).inputs
     with deterministic():
         module = network.load(inputs["student"] / "weights.safetensors", params)
         tensors.save(out_dir / "outputs.safetensors", rounded(module, data, params["rounds"]))
 
 
+def known(arithmetic: str) -> bool:
+    """Whether `rounded` can do it."""
+    _, computed = quantised.split(arithmetic)
+    return computed in ARITHMETICS or computed != arithmetic
+
+
 def rounded(module: nn.Module, data: Mapping[str, Array], arithmetic: str) -> dict[str, Array]:
     """The outputs of `module` in `arithmetic`, on `data` by input name. The module's weights stay rounded."""
+    weights, computed = quantised.split(arithmetic)
+    if weights is not None:
+        narrow_type = torch.float32 if computed == "float32" else torch.float16
+        quantised.quantise(module, data, weights, narrow_type)
+    return inference.outputs(module, data) if computed == "float32" else _halved(module, data, computed)
+
+
+def _halved(module: nn.Module, data: Mapping[str, Array], computed: str) -> dict[str, Array]:
     with torch.no_grad():
         for value in [*module.parameters(), *module.buffers()]:
             value.copy_(half(value))
     narrow = {
         n: a.astype(np.float16).astype(a.dtype) if a.dtype == np.float32 else a for n, a in data.items()
     }
-    with plain(), Rounding(stepwise=arithmetic == "float16-sums"):
+    with plain(), Rounding(stepwise=computed == "float16-sums"):
         return inference.outputs(module, narrow)
 
 

@@ -15,7 +15,7 @@ from modelbuild import network
 from modelbuild.callables import in_words
 from modelbuild.errors import RecipeError, did_you_mean
 from modelbuild.limits import LIMITS
-from modelbuild.recipes import canonical, export, opset, signature
+from modelbuild.recipes import canonical, export, identity, opset, signature
 from modelbuild.recipes.signature import BATCH
 
 State = Mapping[str, Tensor]
@@ -49,7 +49,7 @@ def onnx(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -
     checked = canonical.canonical(model, path.name)
     if asked is not None and asked != opset.version(checked):
         checked = canonical.canonical(opset.at(checked, asked, path.name), path.name)
-    export.write(out_dir, checked)
+    export.write(out_dir, checked, identity.unknown(checked))
 
 
 def _read(path: Path) -> State:

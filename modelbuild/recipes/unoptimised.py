@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,16 +58,27 @@ def batched(call: Call, fixed: int | None, data: Arrays) -> dict[str, Array]:
 
     Raises RecipeError when an output's first axis is not the sample axis.
     """
+    parts: dict[str, list[Array]] = {}
+    for (answer,) in answers([call], fixed, data):
+        for name, rows in answer.items():
+            parts.setdefault(name, []).append(rows)
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def answers(calls: Sequence[Call], fixed: int | None, data: Arrays) -> Iterator[list[dict[str, Array]]]:
+    """Batch by batch what each of `calls` gives, in their order; batches and errors as in `batched`."""
     count = len(next(iter(data.values())))
     size = fixed or BATCH
-    parts: dict[str, list[Array]] = {}
     for start in range(0, count, size):
         kept = min(size, count - start)
-        fed = fixed or kept
-        for name, value in call(samples.batch(data, start, fed)).items():
-            rows = samples.rows_of("reference", name, np.asarray(value), fed)
-            parts.setdefault(name, []).append(rows[:kept])
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        feed, fed = samples.batch(data, start, fixed or kept), fixed or kept
+        yield [
+            {
+                name: samples.rows_of("reference", name, np.asarray(value), fed)[:kept]
+                for name, value in call(feed).items()
+            }
+            for call in calls
+        ]
 
 
 def _session(model: bytes) -> Any:

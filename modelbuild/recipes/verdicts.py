@@ -1,4 +1,4 @@
-"""The verdicts of the three gates: read the arrays, ask `equivalence`, write verdicts.json.
+"""The verdicts of the three gates: read the arrays, ask `equivalence`, write verdicts.json (and matrix.json).
 
 A red gate is a result and is written like a green one; only a gate that cannot be judged is an error.
 """
@@ -8,36 +8,52 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelbuild import tensors
-from modelbuild.equivalence import budget, demand, observations, preflight, verdict
+from modelbuild.equivalence import budget, demand, matrix, noise, observations, preflight, verdict
 from modelbuild.equivalence.gate import Evaluation, Platform, platform_of, runtime_gate
 from modelbuild.equivalence.quality import task_gate, teacher_gate
-from modelbuild.equivalence.tolerance import Reference
 from modelbuild.equivalence.verdict import Verdict
 from modelbuild.errors import RecipeError
-from modelbuild.runtimes.base import RANK, Run
+from modelbuild.runtimes.base import RANK, Evidence, Run
+from modelbuild.tensors import Source
 
-RUN_ROLE, ROUNDED_ROLE = "run.", "rounded."
+RUN_ROLE, OUTPUTS = "run.", "outputs.safetensors"
+
+
+class Recorded(NamedTuple):
+    """A run as it lies in its folder, its outputs not yet read."""
+
+    outputs: Mapping[str, Source]
+    version: str
+    backend: str
+    evidence: Evidence
 
 
 def teacher(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
     """Gate 1: the student's reference outputs against the teacher's on the evaluation set."""
     asked = demand.quality(params["gate"], "teacher")
-    student = tensors.load(inputs["reference"] / "outputs.safetensors")
+    student = tensors.load(inputs["reference"] / OUTPUTS)
     taught = tensors.load(inputs["outputs"] / "evaluation.safetensors")
-    verdict.write(out_dir / "verdicts.json", teacher_gate(params["target"], student, taught, asked))
+    verdicts = teacher_gate(params["target"], student, taught, asked, _said(params))
+    verdict.write(out_dir / "verdicts.json", verdicts)
 
 
 def task(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
     """Gate 2: the student's reference outputs against the evaluation set's label."""
     asked = demand.quality(params["gate"], "task")
-    student = tensors.load(inputs["reference"] / "outputs.safetensors")
+    student = tensors.load(inputs["reference"] / OUTPUTS)
     labels = _evaluation(inputs["evaluation"]).labels
     if labels is None:
         raise RecipeError("gates/task", "the evaluation data has no label", "Name one, or leave the gate out")
-    verdict.write(out_dir / "verdicts.json", task_gate(params["target"], student, labels, asked))
+    verdicts = task_gate(params["target"], student, labels, asked, _said(params))
+    verdict.write(out_dir / "verdicts.json", verdicts)
+
+
+def _said(params: Mapping[str, Any]) -> dict[str, demand.OutputDemand]:
+    """What the manifest's runtime gate says of the outputs."""
+    return demand.outputs(params.get("outputs", {}))
 
 
 def runtime(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
@@ -45,14 +61,17 @@ def runtime(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path
     asked = demand.runtime(params["gate"])
     platforms = {name: _platform(params["gate"], name, each) for name, each in params["platforms"].items()}
     runs = {
-        role.removeprefix(RUN_ROLE): _run(path) for role, path in inputs.items() if role.startswith(RUN_ROLE)
+        role.removeprefix(RUN_ROLE): _recorded(path)
+        for role, path in inputs.items()
+        if role.startswith(RUN_ROLE)
     }
     unknown = sorted(name for name in runs if platform_of(name) not in platforms)
     if unknown:
         raise RecipeError("gates/runtime", f"a run of {', '.join(unknown)}, which is no platform here", "")
-    found = runtime_gate(
+    judged = runtime_gate(
         params["model"],
-        reference(inputs),
+        tensors.opened(inputs["reference"] / OUTPUTS),
+        noise.read(inputs["noise"] / noise.FILE),
         _evaluation(inputs["evaluation"]),
         platforms,
         runs,
@@ -60,7 +79,8 @@ def runtime(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path
         params.get("rounds", {}),
     )
     more = (*_budgets(inputs, params), *_warnings(inputs, params), *_observations(inputs, params))
-    verdict.write(out_dir / "verdicts.json", [*found, *more])
+    verdict.write(out_dir / "verdicts.json", [*judged.verdicts, *more])
+    judged.matrix.write(out_dir / matrix.FILE)
 
 
 def _warnings(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> Iterator[Verdict]:
@@ -107,22 +127,6 @@ def _own(gate: Mapping[str, Any], name: str, platform: Mapping[str, Any]) -> dem
     return demand.runtime({**gate, "tolerance": platform["tolerance"]}, f"platforms/{name}")
 
 
-def reference(inputs: Mapping[str, Path]) -> Reference:
-    """What the reference gives, and what rounding does to it, from the target folders by role."""
-    folder = inputs["reference"]
-    wide = folder / "outputs64.safetensors"
-    return Reference(
-        tensors.load(folder / "outputs.safetensors"),
-        tensors.load(wide) if wide.exists() else None,
-        tensors.load(folder / "nudged.safetensors"),
-        {
-            role.removeprefix(ROUNDED_ROLE): tensors.load(path / "outputs.safetensors")
-            for role, path in inputs.items()
-            if role.startswith(ROUNDED_ROLE)
-        },
-    )
-
-
 def _evaluation(folder: Path) -> Evaluation:
     described = json.loads((folder / "data.json").read_text())
     label = described["label"]
@@ -130,16 +134,19 @@ def _evaluation(folder: Path) -> Evaluation:
     return Evaluation(described["samples"], labels)
 
 
-def _run(folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
+    """The run in target folder `folder`, all of it in memory. Raises RecipeError for evidence that is none."""
+    found = _recorded(folder)
+    placement = json.loads((folder / "run.json").read_text()).get("placement", {})
+    outputs = tensors.load(folder / OUTPUTS)
+    return Run(outputs, found.version, found.backend, found.evidence, placement)
+
+
+def _recorded(folder: Path) -> Recorded:
     record = json.loads((folder / "run.json").read_text())
     if record["evidence"] not in RANK:
         raise RecipeError(
             "run.json", f'"{record["evidence"]}" is no kind of evidence', f"Known: {', '.join(RANK)}"
         )
-    return Run(
-        tensors.load(folder / "outputs.safetensors"),
-        record["version"],
-        record["backend"],
-        record["evidence"],
-        record.get("placement", {}),
-    )
+    outputs = tensors.opened(folder / OUTPUTS)
+    return Recorded(outputs, record["version"], record["backend"], record["evidence"])

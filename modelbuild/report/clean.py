@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import escape
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
@@ -22,6 +23,11 @@ def line(raw: str, chars: int = 400) -> str:
     """`raw` on one line of at most `chars` characters."""
     joined = " ".join(text(raw).split())
     return joined if len(joined) <= chars else joined[: chars - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def html(raw: str, chars: int = 400) -> str:
+    """`raw` as HTML text or attribute value, on one line, whatever it tries to be."""
+    return escape(line(raw, chars))
 
 
 def tail(raw: str, chars: int = 8000) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelbuild.equivalence.verdict import Verdict
-from modelbuild.report import clean, findings, sentences
+from modelbuild.report import clean, figures, findings, sentences
 from modelbuild.report.record import PlatformRow, Report, TargetRow
 
 _MOST = 10
@@ -20,7 +20,7 @@ def closing_lines(report: Report, page: str | None = None) -> list[str]:
     return [
         _headline(report),
         *_warnings(report),
-        *_most([_verdict_lines(row) for row in findings.red(report)]),
+        *_red_lines(report),
         *_most([[_failed_line(row)] for row in findings.failed(report)]),
         *_most([[_missing_line(report, row)] for row in findings.missing(report)]),
         f"report: {where}",
@@ -28,20 +28,36 @@ def closing_lines(report: Report, page: str | None = None) -> list[str]:
     ]
 
 
+def _red_lines(report: Report) -> list[str]:
+    """Run by run its verdicts and then why it is red; last who agrees with whom."""
+    rows, implied = findings.told_apart(report)
+    lines: list[str] = []
+    for run, found in findings.by_run(_foremost(rows)).items():
+        lines += [line for row in found for line in _verdict_lines(row)]
+        lines += [f"    {line}" for line in sentences.on_the_run(report, run)]
+    rest = len(rows) - _MOST
+    lines += [f"  +{rest} more"] if rest > 0 else []
+    if implied:
+        lines.append(f"  +{figures.some(len(implied), 'verdict')} of these runs against others")
+    return [*lines, *(f"  {name}: {words}" for name, words in sentences.agreements(report))]
+
+
+def _foremost(rows: list[Verdict]) -> list[Verdict]:
+    """As many of `rows`, in their order, as are read; the worst of every run comes before the second of another."""
+    ranked = [(rank, row) for found in findings.by_run(rows).values() for rank, row in enumerate(found)]
+    kept = [row for _, row in sorted(ranked, key=lambda each: each[0])][:_MOST]
+    return [row for row in rows if row in kept]
+
+
 def _verdict_lines(row: Verdict) -> list[str]:
     output = f", output {clean.line(row.output)}" if row.output else ""
+    aside = sentences.aside(row)
     first = f"  {clean.line(findings.pair(row))}{output}: {sentences.against(row)}"
-    return [first, f"    {clean.line(row.detail)}"] if row.detail.strip() else [first]
+    return [first, f"    {aside}"] if aside else [first]
 
 
 def _warnings(report: Report) -> list[str]:
-    return [f"  warning: {_about(row)}{clean.line(row.detail)}" for row in findings.warnings(report)]
-
-
-def _about(row: Verdict) -> str:
-    """The platform, and the way of running it that this machine does not have."""
-    way = f" {row.backend}" if row.backend and not findings.evidenced(row) else ""
-    return f"{clean.line(row.platform + way)}: " if row.platform else ""
+    return [f"  warning: {line}" for line in sentences.warnings(report)]
 
 
 def _headline(report: Report) -> str:
@@ -49,7 +65,8 @@ def _headline(report: Report) -> str:
 
 
 def _failed_line(row: TargetRow) -> str:
-    return f"  {clean.line(row.name)} failed: {sentences.last_line(row.error)}"
+    name = clean.line(row.name)
+    return f"  {name} failed: {sentences.last_line(row.error).removeprefix(f'{name}: ')}"
 
 
 def _missing_line(report: Report, row: PlatformRow) -> str:

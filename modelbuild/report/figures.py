@@ -33,6 +33,13 @@ def limit_sign(row: Verdict) -> str:
     return {"max": "\N{LESS-THAN OR EQUAL TO}", "min": "\N{GREATER-THAN OR EQUAL TO}", None: ""}[bound(row)]
 
 
+def interval(row: Verdict) -> str:
+    """The 95 % confidence interval of the measured value, `0.9786 to 0.9964`."""
+    if row.low is None or row.high is None:
+        return NOTHING
+    return f"{number(row.low)} to {number(row.high)}"
+
+
 def headroom(row: Verdict) -> str:
     """How far from the limit: 8.3 times below an upper limit, `+0.02` above a lower one, `0.05 short`."""
     side, measured, limit = bound(row), row.measured, row.limit

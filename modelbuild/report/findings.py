@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from modelbuild.equivalence import preflight
 from modelbuild.equivalence.verdict import Verdict
+from modelbuild.report.details import Diagnosis, Matrix
 from modelbuild.report.margins import margin
 from modelbuild.report.record import PlatformRow, Report, TargetRow
 
 Outcome = Literal["pass", "fail", "unchecked"]
 
+# The metrics of rows that have something to say and nothing to measure: a range, a source of noise that was left out,
+# a waiver. And of those that say how the limits of an output came about.
+_TOLD = frozenset({preflight.METRIC, "noise", "waiver"})
+_DERIVED = "tolerance"
+_REFERENCE = "reference"
 # An evidence that is not one of these, known or not, is no evidence.
 _EVIDENCED = frozenset({"executed", "interpreted"})
 
@@ -74,10 +80,44 @@ def observed(report: Report) -> list[Verdict]:
 
 
 def red(report: Report) -> list[Verdict]:
-    """The red verdicts, worst first; those of two platforms last, as one of the two is red for itself."""
-    names = {row.name for row in report.platforms}
+    """The red verdicts, worst first; those of two runs last, as one of the two is mostly red for itself."""
+    names = _names(report)
     rows = [row for row in verdicts(report) if not row.ok]
-    return sorted(rows, key=lambda row: (row.against in names, margin(row)))
+    return sorted(rows, key=lambda row: (_of_two(row, names), margin(row)))
+
+
+def run_of(row: Verdict) -> str:
+    """The run a verdict is on, by its name: `android.1.18.1`; its target's where it is on none."""
+    return row.run or row.platform or row.target
+
+
+def platform_of(run: str) -> str:
+    """The platform of a run; runs are called `platform` or `platform.way`."""
+    return run.partition(".")[0]
+
+
+def told_apart(report: Report) -> tuple[list[Verdict], list[Verdict]]:
+    """The red verdicts, worst first, without and with those that others imply.
+
+    A run that is red against the reference on an output also differs there from runs that are not; that is one fault
+    and not a dozen.
+    """
+    rows, names = red(report), _names(report)
+    own = {(run_of(row), row.output) for row in rows if row.against == _REFERENCE}
+    apart, implied = list[Verdict](), list[Verdict]()
+    for row in rows:
+        sides = {(run_of(row), row.output), (row.against, row.output)}
+        (implied if _of_two(row, names) and not own.isdisjoint(sides) else apart).append(row)
+    return apart, implied
+
+
+def _names(report: Report) -> frozenset[str]:
+    return frozenset(row.name for row in report.platforms)
+
+
+def _of_two(row: Verdict, names: frozenset[str]) -> bool:
+    """Whether the verdict is on two runs, rather than on one against what it should be."""
+    return row.against in names or platform_of(row.against) in names
 
 
 def held(report: Report) -> list[Verdict]:
@@ -100,9 +140,14 @@ def unavailable(report: Report, platform: PlatformRow) -> str:
 
 def warnings(report: Report) -> list[Verdict]:
     """What nothing is demanded of and someone should read all the same."""
-    found = [row for row in observed(report) if row.metric == preflight.METRIC and row.measured is None]
+    found = [row for row in observed(report) if row.metric in _TOLD and row.measured is None]
     absent = [row for row in unchecked(report) if row.metric == "evidence"]
     return [*found, *(row for row in observed(report) if row.metric == "evidence"), *absent]
+
+
+def derivations(report: Report) -> list[Verdict]:
+    """The rows that say, once, how the limits of an output came about."""
+    return [row for row in observed(report) if row.metric == _DERIVED]
 
 
 def failed(report: Report) -> list[TargetRow]:
@@ -144,12 +189,44 @@ def gates(report: Report) -> list[Gate]:
     return sorted(found, key=lambda gate: gate.red == 0)
 
 
+def by_run(rows: Sequence[Verdict]) -> dict[str, list[Verdict]]:
+    """`rows` by run, in the order in which the runs come up."""
+    found: dict[str, list[Verdict]] = {}
+    for row in rows:
+        found.setdefault(run_of(row), []).append(row)
+    return found
+
+
+def diagnoses(report: Report) -> list[Diagnosis]:
+    """What is known of the red runs, the worst run first."""
+    order = [*by_run(told_apart(report)[0])]
+    places = {run: place for place, run in enumerate(order)}
+    return sorted(report.details.diagnoses, key=lambda each: places.get(each.run, len(places)))
+
+
+def parted(report: Report) -> dict[str, Matrix]:
+    """The matrices of the outputs on which something is red."""
+    outputs = {row.output for row in red(report)}
+    return {name: matrix for name, matrix in report.details.matrices.items() if name in outputs}
+
+
 def next_command(report: Report) -> tuple[str, ...]:
-    """The words of the command that explains the worst of it: `doit why digits:android` or `doit status`."""
+    """The words of the command that explains the worst: a reproducer, `doit why digits:android`, `doit status`."""
+    shown = next(filter(None, (reproducer(report.model, each) for each in diagnoses(report))), None)
+    if shown:
+        return shown
     worst = [row.target for row in red(report)] + [row.name for row in failed(report)]
     if not worst:
         return ("doit", "status")
     return ("doit", "why", task_name(report.model, worst[0]))
+
+
+def reproducer(model: str, found: Diagnosis) -> tuple[str, ...]:
+    """The words of the command that shows a fault by itself; none where there is no such program."""
+    if not found.folder or not found.script:
+        return ()
+    path = "/".join((".cache/out", model, "repro", found.folder, found.script))
+    return ("node" if found.script.endswith(".mjs") else "python", path)
 
 
 def task_name(model: str, target: str) -> str:

@@ -14,8 +14,8 @@ from modelbuild.report.record import Report, TargetRow
 _LABEL_COLUMNS = 30
 _COLUMN_PIXELS = 7.3
 _PADDING = 11.0
-# Up to this width a drawing is shrunk to the page, beyond it the reader scrolls.
-_FITS = 1500.0
+# Up to this width a drawing is shrunk to a whole page, where its text stays large enough; else the reader scrolls.
+_FITS = 1180.0
 
 
 def draw(report: Report) -> str:

@@ -34,7 +34,7 @@ def _cases(suite: ElementTree.Element, report: Report) -> None:
     for target in findings.failed(report):
         _failed(_case(suite, report.model, f"target {target.name}", target.seconds), target)
     for row in findings.judged(report):
-        _judged(_case(suite, f"{report.model}.{row.platform or row.target}", _verdict_name(row)), row)
+        _judged(_case(suite, f"{report.model}.{row.platform or row.target}", _verdict_name(row)), report, row)
     for platform in report.platforms:
         if not findings.evidenced(platform):
             reason = f"not evidenced: {findings.unavailable(report, platform)}"
@@ -60,9 +60,11 @@ def _failed(case: ElementTree.Element, target: TargetRow) -> None:
     _told(case, "error", sentences.last_line(target.error), target.error)
 
 
-def _judged(case: ElementTree.Element, row: Verdict) -> None:
+def _judged(case: ElementTree.Element, report: Report, row: Verdict) -> None:
     if not row.ok:
         facts = [f"pair: {findings.pair(row)}", f"output: {row.output}", sentences.against(row), row.detail]
+        facts += sentences.on_the_run(report, findings.run_of(row), row.output)
+        facts += [words for _, words in sentences.agreements(report, row.output)]
         _told(
             case,
             "failure",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from modelbuild.equivalence.verdict import Verdict
 from modelbuild.report import clean, figures, findings, sentences
+from modelbuild.report.details import Diagnosis
 from modelbuild.report.findings import Gate
 from modelbuild.report.record import PlatformRow, Report
 
@@ -26,7 +27,9 @@ def summary(report: Report) -> str:
     parts = [
         f"## {escape(report.model)}: {_WORDS[findings.outcome(report)]}",
         escape(sentences.headline(report)),
-        *_section("Red verdicts", _red(findings.red(report))),
+        *_section("Red verdicts", _red(report)),
+        *_section("First diverging operation", _diagnoses(report)),
+        *_section("Who agrees", _agreements(report)),
         *_section("Failed targets", _failed(report)),
         *_section("Gates", _gates(findings.gates(report))),
         *_section("Platforms", _platforms(report.platforms)),
@@ -56,16 +59,36 @@ def _more(count: int) -> str:
     return f"\n\n{count - _ROWS} more in the report." if count > _ROWS else ""
 
 
-def _red(rows: list[Verdict]) -> str:
+def _red(report: Report) -> str:
+    rows, implied = findings.told_apart(report)
     head = "pair | output | metric | measured | limit | detail"
-    return _table(head, [_red_row(row) for row in rows])
+    also = (
+        f"\n\n{figures.some(len(implied), 'more verdict')} of these runs against others." if implied else ""
+    )
+    return _table(head, [_red_row(row) for row in rows]) + also
+
+
+def _diagnoses(report: Report) -> str:
+    found = findings.diagnoses(report)
+    return "\n".join(_diagnosis(report, each) for each in found[:_ROWS]) + _more(len(found))
+
+
+def _diagnosis(report: Report, found: Diagnosis) -> str:
+    typed = sentences.reproduce(report, found)
+    shown = f"<br>reproduce: {escape(typed)}" if typed else ""
+    return f"- **{escape(found.run)}** {escape(sentences.diagnosed(found))}{shown}"
+
+
+def _agreements(report: Report) -> str:
+    said = sentences.agreements(report)[:_ROWS]
+    return "\n".join(f"- **{escape(name)}** {escape(words)}" for name, words in said)
 
 
 def _red_row(row: Verdict) -> list[str]:
     measured, limit = figures.measured_and_limit(row)
     bounded = f"{figures.limit_sign(row)} {limit}".strip()
     words = (findings.pair(row), row.output, row.metric)
-    return [*map(escape, words), measured, bounded, escape(row.detail)]
+    return [*map(escape, words), measured, bounded, escape(sentences.aside(row))]
 
 
 def _failed(report: Report) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from modelbuild.equivalence.verdict import Verdict
+from modelbuild.report import details
+from modelbuild.report.details import Details
 
 State = Literal["built", "restored", "up-to-date", "failed", "not run"]
 
@@ -48,6 +50,7 @@ class Report:
     targets: tuple[TargetRow, ...]
     verdicts: tuple[Verdict, ...]
     platforms: tuple[PlatformRow, ...]
+    details: Details = field(default_factory=Details)
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -59,11 +62,15 @@ def to_json(report: Report) -> dict[str, Any]:
         "targets": [_target(row) for row in report.targets],
         "verdicts": [_verdict(row) for row in report.verdicts],
         "platforms": [asdict(row) for row in report.platforms],
+        "details": details.to_json(report.details),
     }
 
 
 def from_json(document: Mapping[str, Any]) -> Report:
-    """The report that `to_json` wrote. Raises KeyError or TypeError where a field is missing or unknown."""
+    """The report that `to_json` wrote.
+
+    Raises KeyError or TypeError where a field is missing or unknown, RecipeError where one of the details is wrong.
+    """
     return Report(
         model=document["model"],
         ok=document["ok"],
@@ -71,6 +78,7 @@ def from_json(document: Mapping[str, Any]) -> Report:
         targets=tuple(TargetRow(**{**row, "needs": tuple(row["needs"])}) for row in document["targets"]),
         verdicts=tuple(Verdict(**row) for row in document["verdicts"]),
         platforms=tuple(PlatformRow(**row) for row in document["platforms"]),
+        details=details.from_json(document["details"]),
     )
 
 
@@ -85,11 +93,12 @@ def _target(row: TargetRow) -> dict[str, Any]:
 
 
 def _verdict(row: Verdict) -> dict[str, Any]:
-    return {**asdict(row), "measured": _number(row.measured), "limit": _number(row.limit)}
+    return {name: _finite(value) for name, value in asdict(row).items()}
 
 
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _seconds(value: float) -> float:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from modelbuild.equivalence.verdict import Verdict
 from modelbuild.report import clean, figures, findings
+from modelbuild.report.details import Diagnosis
 from modelbuild.report.record import Report
+
+_STAGES = {
+    "distillation": "from teacher to student",
+    "export": "export to ONNX",
+    "precision": "lower precision",
+    "runtime": "the runtime",
+    "optimisation": "its optimisations",
+    "artefact": "the file that ships",
+}
 
 
 def headline(report: Report) -> str:
@@ -59,6 +70,80 @@ def against(row: Verdict) -> str:
     return f"{clean.line(row.metric)} {measured}" + (
         f" against a limit of {limit}" if row.limit is not None else ""
     )
+
+
+def aside(row: Verdict) -> str:
+    """What a verdict's detail adds: its figures stand beside it, how its limit came about elsewhere."""
+    detail = clean.line(row.detail, 2000)
+    rest = re.match(rf"{re.escape(clean.line(row.metric))} \S+, limit \S+ \(", detail)
+    if rest is None:
+        return clean.line(detail)
+    end, depth = rest.end(), 1
+    while depth and end < len(detail):
+        depth += {"(": 1, ")": -1}.get(detail[end], 0)
+        end += 1
+    return clean.line(detail[end:].lstrip("; "))
+
+
+def warnings(report: Report) -> list[str]:
+    """What someone should read though all may be well, each once and with the outputs or the platform it is about."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for row in findings.warnings(report):
+        # The way of running it matters where this machine does not have it.
+        way = f" {row.backend}" if row.backend and not findings.evidenced(row) else ""
+        about = clean.line(f"{row.platform}{way}" if row.platform else "")
+        said.setdefault((about, clean.line(row.detail)), []).append(clean.line(row.output))
+    return [
+        ": ".join(filter(None, (about or ", ".join(filter(None, outputs)), detail)))
+        for (about, detail), outputs in said.items()
+    ]
+
+
+def stage(name: str) -> str:
+    """`the file that ships` for "artefact"; a stage no one has heard of goes by its name."""
+    return _STAGES.get(name, clean.line(name))
+
+
+def diagnosed(found: Diagnosis) -> str:
+    """One sentence: the diagnosis's own without what stands beside it, or the operation; and the stage."""
+    where = f" (stage: {stage(found.stage)})" if found.stage else ""
+    if found.words.strip():
+        again = f"; reproduce it with {found.folder}/{found.script}"
+        return clean.line(found.words.removeprefix(f"{found.run}: ").removesuffix(again)) + where
+    if found.op is None:
+        return (clean.line(found.reason) or "no operation could be named") + where
+    module = f" of {clean.line(found.op.module)}" if found.op.module else ""
+    return (
+        f"first diverging operation: {clean.line(found.op.kind)} {clean.line(found.op.name)}{module}{where}"
+    )
+
+
+def reproduce(report: Report, found: Diagnosis) -> str:
+    """What to type to see it again, quoted for a shell; empty where there is nothing."""
+    return shlex.join(clean.line(word) for word in findings.reproducer(report.model, found))
+
+
+def agreements(report: Report, output: str | None = None) -> list[tuple[str, str]]:
+    """The outputs on which something is red, or that one alone, and who agrees with whom on them."""
+    outputs: dict[str, list[str]] = {}
+    known = report.details.matrices
+    found = (
+        findings.parted(report) if output is None else {name: known[name] for name in known if name == output}
+    )
+    for name, matrix in found.items():
+        if matrix.words.strip():
+            outputs.setdefault(clean.line(matrix.words, 1000), []).append(clean.line(name))
+    return [(", ".join(names), words) for words, names in outputs.items()]
+
+
+def on_the_run(report: Report, run: str, output: str | None = None) -> list[str]:
+    """What is known of why `run` is red, and how to see it again; of one output where that is given."""
+    lines: list[str] = []
+    for each in report.details.diagnoses:
+        if each.run == run and output in (None, "", each.output):
+            typed = reproduce(report, each)
+            lines += [diagnosed(each), *([f"reproduce: {typed}"] if typed else [])]
+    return [*dict.fromkeys(lines)]
 
 
 def command(report: Report) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from modelbuild.equivalence.verdict import Verdict
-from modelbuild.report import clean, figures, findings
+from modelbuild.report import clean, figures, findings, sentences
+from modelbuild.report.details import OutputNoise, Spread
 from modelbuild.report.record import PlatformRow, Report, TargetRow
 
 INTERPRETED = (
@@ -17,6 +18,7 @@ INTERPRETED = (
 # Rows that show at once; the rest waits behind a click, so that the page stays one to read.
 _VERDICTS_SHOWN = 12
 _TARGETS_SHOWN = 60
+_EMPTY = ("", figures.NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +28,6 @@ class Row:
     cells: tuple[str, ...]
     kind: str = ""
     anchor: str = ""
-
-
-def safe(raw: str, chars: int = 400) -> str:
-    """`raw` as HTML text or attribute value, on one line, whatever it tries to be."""
-    return escape(clean.line(raw, chars))
 
 
 def platforms(report: Report) -> str:
@@ -43,13 +40,16 @@ def platforms(report: Report) -> str:
 
 def verdicts(report: Report) -> str:
     """Red first, then what nothing evidences, then the rest by headroom, the tightest first."""
-    red, none, held = findings.red(report), findings.unchecked(report), findings.held(report)
+    red, implied = findings.told_apart(report)
+    none, held = findings.unchecked(report), findings.held(report)
     first = [_verdict(row) for row in [*red, *none, *held[:_VERDICTS_SHOWN]]]
     rest = [_verdict(row) for row in held[_VERDICTS_SHOWN:]]
-    free = [_verdict(row) for row in findings.observed(report)]
+    derived = findings.derivations(report)
+    free = [_verdict(row) for row in findings.observed(report) if row not in derived]
     shown = _table("Verdicts", _VERDICT_HEADS, first) if first else ""
     rest_of = _fold("Verdicts", _VERDICT_HEADS, rest, "More that hold, with more headroom")
-    return shown + rest_of + _fold("Figures", _VERDICT_HEADS, free, "Measured, with no limit set")
+    pairs = _fold("Verdicts", _VERDICT_HEADS, [_verdict(row) for row in implied], "Red because of these")
+    return shown + pairs + rest_of + _fold("Figures", _VERDICT_HEADS, free, "Measured, with no limit set")
 
 
 def targets(report: Report) -> str:
@@ -64,37 +64,103 @@ def badge(kind: str, words: str) -> str:
     return f'<span class="badge {kind}">{escape(words)}</span>'
 
 
+def noise(report: Report) -> str:
+    """What moves each output that is nobody's fault: what limits are derived from, said once."""
+    rows = [row for name, each in report.details.noise.items() for row in _noises(name, each)]
+    return _table("Noise", ("Source", "Output", "Max abs", "RMSE", "Counts as"), rows) if rows else ""
+
+
+def _noises(name: str, each: OutputNoise) -> list[Row]:
+    counted = [_noise(name, source, found, "noise of this model") for source, found in each.sources.items()]
+    rounded = [_noise(name, source, found, "lower precision") for source, found in each.rounded.items()]
+    left = [
+        Row(
+            (
+                f"<b>{clean.html(source)}</b>{note(why)}",
+                _code(name),
+                figures.NOTHING,
+                figures.NOTHING,
+                "not counted",
+            )
+        )
+        for source, why in each.uncounted.items()
+    ]
+    return [*counted, *rounded, *left]
+
+
+def _noise(name: str, source: str, found: Spread, counts: str) -> Row:
+    numbers = figures.number(found.max_abs, 3), figures.number(found.rmse, 3)
+    return Row((f"<b>{clean.html(source)}</b>", _code(name), *numbers, counts))
+
+
+def _code(name: str) -> str:
+    return f"<code>{clean.html(name, 80)}</code>" if name else ""
+
+
 _COLOURS = {"red": "red", "held": "holds", "none": "not evidenced", "free": "no limit"}
-_VERDICT_HEADS = ("Pair", "Output", "Metric", "Measured", "Limit", "Headroom", "Verdict")
+_VERDICT_HEADS = (
+    *(
+        "Pair",
+        "Output",
+        "Metric",
+        "Measured",
+        "95 % interval",
+        "Limit",
+        "Floor",
+        "Headroom",
+        "Would pass",
+        "Verdict",
+    ),
+)
 _TARGET_HEADS = ("Target", "State", "Time", "Size", "Reason", "Key")
-_FIGURES = frozenset({"Measured", "Limit", "Headroom", "Time", "Size"})
+_FIGURES = frozenset(
+    {
+        "Measured",
+        "95 % interval",
+        "Limit",
+        "Floor",
+        "Headroom",
+        "Would pass",
+        "Max abs",
+        "RMSE",
+        "Time",
+        "Size",
+    }
+)
 
 
 def _verdict(row: Verdict) -> Row:
     measured, limit = figures.measured_and_limit(row)
     kind = _colour(row)
-    detail = row.detail if kind in ("red", "none") or row.measured is None else ""
+    detail = sentences.aside(row) if kind in ("red", "none") or row.measured is None else ""
     cells = (
         _pair(row, detail),
-        f"<code>{safe(row.output, 80)}</code>" if row.output else "",
-        safe(row.metric),
+        _code(row.output),
+        clean.html(row.metric),
         measured,
-        f"{figures.limit_sign(row)} {limit}".strip(),
+        figures.interval(row),
+        _titled(f"{figures.limit_sign(row)} {limit}".strip(), row.detail if row.limit is not None else ""),
+        figures.number(row.floor, 3),
         figures.headroom(row),
+        figures.number(row.needed, 3),
         badge(kind, _COLOURS[kind]) + _evidence(row),
     )
     return Row(cells, kind)
 
 
+def _titled(shown: str, words: str) -> str:
+    return f'<span title="{clean.html(words, 600)}">{shown}</span>' if words.strip() else shown
+
+
 def _pair(row: Verdict, detail: str) -> str:
-    subject = safe(findings.subject(row))
-    against = f' <span class="against">against {safe(row.against)}</span>' if row.against else ""
+    subject = clean.html(findings.subject(row))
+    against = f' <span class="against">against {clean.html(row.against)}</span>' if row.against else ""
     return f"<b>{subject}</b>{against}{note(detail)}"
 
 
 def note(words: str) -> str:
     """What a row has to say beyond its figures, below them."""
-    return f'<span class="note">{safe(words, 600)}</span>' if words.strip() else ""
+    return f'<span class="note">{clean.html(words, 600)}</span>' if words.strip() else ""
 
 
 def _colour(row: Verdict) -> str:
@@ -121,8 +187,8 @@ def _platform_cells(report: Report, row: PlatformRow) -> tuple[str, ...]:
     evidence = badge(row.evidence, row.evidence) if known else badge("none", "not evidenced")
     required = "yes" if row.required else "no"
     return (
-        f"<b>{safe(row.name)}</b>{note(reason)}",
-        safe(row.runtime, 60),
+        f"<b>{clean.html(row.name)}</b>{note(reason)}",
+        clean.html(row.runtime, 60),
         evidence,
         _tally(report, row),
         required,
@@ -130,9 +196,11 @@ def _platform_cells(report: Report, row: PlatformRow) -> tuple[str, ...]:
 
 
 def _verdicts_of(report: Report, row: PlatformRow) -> list[Verdict]:
-    """A verdict on a pair of platforms is of both."""
+    """A verdict on a pair of runs is of the platforms of both."""
     return [
-        verdict for verdict in findings.verdicts(report) if row.name in (verdict.platform, verdict.against)
+        verdict
+        for verdict in findings.verdicts(report)
+        if row.name in (verdict.platform, findings.platform_of(verdict.against))
     ]
 
 
@@ -148,18 +216,20 @@ def _target(report: Report, row: TargetRow, index: int) -> Row:
     state = row.state.replace(" ", "-")
     error = f"<pre>{escape(clean.tail(row.error))}</pre>" if row.error.strip() else ""
     cells = (
-        f"<b>{safe(findings.short_name(report.model, row.name))}</b>{error}",
+        f"<b>{clean.html(findings.short_name(report.model, row.name))}</b>{error}",
         badge(state, row.state),
         figures.duration(row.seconds) if row.state != "not run" else "",
         figures.size(row.bytes) if row.bytes else "",
-        safe(row.reason),
+        clean.html(row.reason),
         _key(row),
     )
     return Row(cells, state, f"t{index}")
 
 
 def _key(row: TargetRow) -> str:
-    return f'<code title="{safe(row.key)}">{safe(figures.short(row.key))}</code>' if row.key else ""
+    return (
+        f'<code title="{clean.html(row.key)}">{clean.html(figures.short(row.key))}</code>' if row.key else ""
+    )
 
 
 def _fold(caption: str, heads: tuple[str, ...], rows: list[Row], what: str) -> str:
@@ -170,10 +240,14 @@ def _fold(caption: str, heads: tuple[str, ...], rows: list[Row], what: str) -> s
 
 
 def _table(caption: str, heads: tuple[str, ...], rows: Sequence[Row]) -> str:
+    """A column that no row has anything in is left out."""
+    kept = [0, *(at for at in range(1, len(heads)) if any(row.cells[at] not in _EMPTY for row in rows))]
+    heads = tuple(heads[at] for at in kept)
+    rows = [replace(row, cells=tuple(row.cells[at] for at in kept)) for row in rows]
     top = "".join(f'<th scope="col"{_aligned(head)}>{head}</th>' for head in heads)
     body = "\n".join(_row(heads, row) for row in rows)
     head = f"<caption>{caption}</caption><thead><tr>{top}</tr></thead>"
-    return f'<div class="scroll"><table>{head}<tbody>\n{body}\n</tbody></table></div>'
+    return f'<div class="scroll"><table class="rows">{head}<tbody>\n{body}\n</tbody></table></div>'
 
 
 def _row(heads: tuple[str, ...], row: Row) -> str:

@@ -127,12 +127,73 @@ class Runtime(Protocol):
         """
 
 
+class Node(NamedTuple):
+    """One operation inside an artefact: its name, its `kind` as the runtime calls it, the values it takes and gives.
+
+    `layout`: it moves or renames numbers and computes none (transpose, reshape, cast, identity). Constants are
+    neither nodes nor among the values that are read.
+    """
+
+    name: str
+    kind: str
+    reads: tuple[str, ...]
+    gives: tuple[str, ...]
+    layout: bool = False
+
+
+class Inside(NamedTuple):
+    """What an artefact computes, in the runtime's own names: `nodes` in an order in which they can run.
+
+    `identity` maps a value of the artefact to the value of the canonical ONNX file that it should equal; one that is
+    not in it has no counterpart (a fused or inserted operation). `batch` is the number of samples of every call where
+    the artefact fixes it.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    identity: Mapping[str, str]
+    batch: int | None = None
+
+
 @runtime_checkable
 class Inspectable(Protocol):
-    """A runtime that can also show the values inside."""
+    """A runtime that can also show the values inside, and cut a part out of an artefact."""
 
-    def intermediates(self, artifact: Path, inputs: Arrays, names: tuple[str, ...]) -> Arrays:
-        """The values called `names` inside the artefact, for every sample of `inputs`."""
+    def inside(self, artifact: Path) -> Inside:
+        """The operations of the artefact. Raises RecipeError where they cannot be seen."""
+
+    def intermediates(
+        self, artifact: Path, inputs: Arrays, names: tuple[str, ...], params: Mapping[str, Any]
+    ) -> Arrays:
+        """The values called `names` as one call on `inputs` (all its samples) leaves them; run as `run` does.
+
+        Nothing is said of their first axis. Raises RecipeError for a name that no operation gives.
+        """
+
+    def excerpt(self, artifact: Path, out: Path, reads: tuple[str, ...], gives: tuple[str, ...]) -> str:
+        """Write into folder `out` the part of the artefact that computes `gives` from `reads`; return its name.
+
+        It keeps the artefact's own weights and attributes. Raises RecipeError where `gives` needs more than `reads`.
+        """
+
+
+class Switch(NamedTuple):
+    """A run of the canonical ONNX file with one thing more as it ships: its `stage`, and the options of `run`."""
+
+    stage: Literal["runtime", "optimisation"]
+    options: Mapping[str, Any]
+
+
+@runtime_checkable
+class Switchable(Protocol):
+    """A runtime of ONNX, so that what its version, its optimiser and its own file format do can be told apart."""
+
+    def switches(self, options: Mapping[str, Any]) -> tuple[Switch, ...]:
+        """For one way's `options`: the plainest run in its version and host, then that with its own settings."""
+
+    def as_artifact(self, onnx: Path, out: Path) -> None:
+        """Write into folder `out` the canonical file of target folder `onnx` as an artefact that `run` takes."""
 
 
 @runtime_checkable

@@ -62,6 +62,7 @@ def test_two_processes_write_the_same(twice: list[Path], way: str) -> None:
     assert {
         "io.json",
         "modules.json",
+        "identity.json",
         "model.mlpackage/Manifest.json",
         f"{package}/model.mlmodel",
     } < one.keys()

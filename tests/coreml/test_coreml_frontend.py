@@ -188,9 +188,13 @@ def check_modules(made: Made, found: dict[str, str]) -> None:
 # -- values inside
 
 
+def look(made: Made, inputs: Any, *names: str, **options: Any) -> Any:
+    return RUNTIME.intermediates(made.folder, inputs, names, {"options": options})
+
+
 def test_any_value_by_name(convnet: Made) -> None:
-    inputs = nets.image_inputs(70)
-    found = RUNTIME.intermediates(convnet.folder, inputs, ("relu", "max_pool2d", "logits", "image"))
+    inputs = nets.image_inputs(64)
+    found = look(convnet, inputs, "relu", "max_pool2d", "logits", "image")
     with torch.no_grad():
         image = torch.tensor(inputs["image"])
         first = convnet.module.features[0](image)
@@ -204,10 +208,17 @@ def test_any_value_by_name(convnet: Made) -> None:
     np.testing.assert_array_equal(found["image"], inputs["image"])
 
 
+def test_one_call_holds_what_it_can(convnet: Made) -> None:
+    with pytest.raises(RecipeError, match=r"takes 1 to 64 samples a call, and 65 were given for one"):
+        look(convnet, nets.image_inputs(65), "relu")
+    with pytest.raises(RecipeError, match=r'input "image" has shape \(4, 1, 4, 8\)'):
+        look(convnet, {"image": nets.image_inputs()["image"][:, :, :4]}, "relu")
+
+
 def test_a_value_inside_a_loop_is_that_of_the_last_round(gru: Made) -> None:
     (update,) = gru.operations("scatter")
     (grown,) = [each for each in gru.operations("expand_dims") if each.outputs[0].name in reads(update)]
-    found = RUNTIME.intermediates(gru.folder, gru.inputs, (grown.outputs[0].name,))
+    found = look(gru, gru.inputs, grown.outputs[0].name)
     (state,) = found.values()
     np.testing.assert_allclose(state[0], gru.want["output"][:, -1], atol=1e-6)
 
@@ -216,12 +227,25 @@ def reads(operation: Any) -> set[Any]:
     return {each for bindings in operation.inputs.values() for each in bindings if isinstance(each, str)}
 
 
-def test_a_value_without_samples_is_had_a_call_at_a_time(gru: Made) -> None:
+def test_a_value_need_not_have_the_samples_first(gru: Made) -> None:
     counter = next(each.outputs[0].name for each in gru.operations("while_loop"))
-    found = RUNTIME.intermediates(gru.folder, gru.inputs, (counter,))
-    assert found[counter].reshape(-1).tolist() == [7]
-    with pytest.raises(RecipeError, match=r"its first axis is not the samples.*as many samples as one call"):
-        RUNTIME.intermediates(gru.folder, {"x": numbers(70, 7, 6)}, (counter,))
+    assert look(gru, gru.inputs, counter)[counter].reshape(-1).tolist() == [7]
+
+
+def test_values_inside_are_added_up_as_the_way_says(tmp_path: Path) -> None:
+    made = make(tmp_path, Scores, X, {"width": 64}, precision="float16")
+    usual, stepwise = (
+        look(made, X, "hidden", accumulation=[way])["hidden"] for way in ("float32", "float16")
+    )
+    assert 0 < np.abs(usual - stepwise).max() < 1e-2
+
+
+def test_core_ml_itself_shows_no_value_inside(convnet: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(
+        RecipeError, match=r"shows no value inside a model, so .* is not evidenced\. Look inside on"
+    ):
+        look(convnet, convnet.inputs, "relu")
 
 
 @pytest.mark.parametrize(
@@ -229,9 +253,9 @@ def test_a_value_without_samples_is_had_a_call_at_a_time(gru: Made) -> None:
 )
 def test_a_value_that_is_not_there(convnet: Made, name: str, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
-        RUNTIME.intermediates(convnet.folder, convnet.inputs, (name,))
+        look(convnet, convnet.inputs, name)
 
 
 def test_a_constant_is_a_value_too(convnet: Made) -> None:
-    found = RUNTIME.intermediates(convnet.folder, convnet.inputs, ("p_module_head_bias",))
+    found = look(convnet, convnet.inputs, "p_module_head_bias")
     np.testing.assert_array_equal(found["p_module_head_bias"], convnet.module.head.bias.detach().numpy())

@@ -75,8 +75,8 @@ DATA_TARGET = "tiny:data.evaluation"
 ALL = frozenset(
     f"tiny:{name}"
     for name in (
-        "data.evaluation", "onnx", "reference", "phone", "phone.run", "browser", "browser.run",
-        "verdict.task", "verdict.runtime",
+        "data.evaluation", "onnx", "reference", "noise", "phone", "phone.run", "phone.golden", "phone.steps",
+        "browser", "browser.run", "browser.golden", "browser.steps", "verdict.task", "verdict.runtime", "repro",
     )
 )  # fmt: skip
 _LINE = re.compile(

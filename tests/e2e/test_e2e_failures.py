@@ -284,3 +284,19 @@ def test_a_cache_that_cannot_be_written_is_said_in_words(fresh: ProjectDir) -> N
     _clean(result)
     assert ".cache" in result.text
     assert json.loads(fresh.path("manifests/tiny.json").read_text())["model"] == "tiny"
+
+
+def test_a_gate_that_cannot_be_judged_does_not_hide_another_that_is_red(project: ProjectDir) -> None:
+    def both(manifest: dict[str, Any]) -> None:
+        _wrong(manifest)
+        manifest["gates"]["runtime"]["tolerance"] = {"max_abs": 1e9}  # vacuous: it cannot even be judged
+
+    project.manifest(both)
+    result = project.doit()
+    assert result.code == 1, result.text
+    assert result.states["tiny:verdict.runtime"] == "failed"
+    _clean(result)
+    last = result.out.splitlines()[-12:]
+    assert any("accuracy" in line and "0.5" in line and "0.9" in line for line in last), last
+    assert any("would pass a constant" in line for line in last), last
+    assert any(line.startswith("next: doit why") for line in last), last

@@ -6,24 +6,20 @@ import random
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nets
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from ort_models import Feed, branches, exported, quantised, weights
 
-from modelbuild import dataset
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import export
 from modelbuild.runtimes.onnxruntime import flatbuffer, worker
 from modelbuild.runtimes.onnxruntime.ort_format import NAMED, SCHEMA, canonical
 
-Feed = dict[str, np.ndarray[Any, Any]]
 # One process for all models: most of its time is the start.
 SAVE = """
 import sys
@@ -33,72 +29,6 @@ for model, out in zip(sys.argv[2::2], sys.argv[3::2]):
     worker.save(model, out)
 """
 NAMES = ("convnet", "encoder", "plain1d", "branches", "qdq")
-
-
-def weights(*shape: int) -> np.ndarray[Any, Any]:
-    return np.random.default_rng(sum(shape)).standard_normal(shape, dtype=np.float32)
-
-
-def exported(name: str) -> tuple[onnx.ModelProto, Feed]:
-    net = nets.NETS[name]
-    inputs = net.inputs()
-    data = dataset.DataSet(dict(inputs), None)
-    return export.to_onnx(net.module(), data, export.Settings(18, 1, 64), name), inputs
-
-
-def model(nodes: list[Any], outputs: list[str], constants: Mapping[str, Any]) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 6])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 6]) for name in outputs],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-
-
-def branch(name: str, *used: str) -> onnx.GraphProto:
-    """A subgraph that multiplies by values from outside, and adds a constant of its own."""
-    nodes, before = [], "h"
-    for each in used:
-        nodes.append(helper.make_node("MatMul", [before, each], [f"{name}-{each}"]))
-        before = f"{name}-{each}"
-    nodes.append(helper.make_node("Add", [before, f"{name}-own"], [f"{name}-out"]))
-    out = helper.make_tensor_value_info(f"{name}-out", TensorProto.FLOAT, None)
-    return helper.make_graph(nodes, name, [], [out], [numpy_helper.from_array(weights(6), f"{name}-own")])
-
-
-def branches() -> onnx.ModelProto:
-    nodes = [
-        helper.make_node("Relu", ["x"], ["h"]),
-        helper.make_node("ReduceSum", ["h"], ["sum"], keepdims=0),
-        helper.make_node("Greater", ["sum", "zero"], ["positive"]),
-        helper.make_node(
-            "If", ["positive"], ["y"],
-            then_branch=branch("yes", "a", "b"), else_branch=branch("no", "c", "a"),
-        ),
-    ]  # fmt: skip
-    return model(nodes, ["y"], {n: weights(6, 6) for n in "abc"} | {"zero": np.float32(0)})
-
-
-def quantised() -> onnx.ModelProto:
-    def both(name: str) -> list[onnx.NodeProto]:
-        quantise = helper.make_node("QuantizeLinear", [name, "scale", "point"], [f"{name}-q"])
-        return [
-            quantise,
-            helper.make_node("DequantizeLinear", [f"{name}-q", "scale", "point"], [f"{name}-d"]),
-        ]
-
-    nodes = [
-        *both("x"),
-        helper.make_node("DequantizeLinear", ["w", "scale", "zero"], ["w-d"]),
-        helper.make_node("MatMul", ["x-d", "w-d"], ["m"]),
-        *both("m"),
-        helper.make_node("Relu", ["m-d"], ["y"]),
-    ]
-    w = (weights(6, 6) * 30).astype(np.int8)
-    constants = {"w": w, "scale": np.float32(0.05), "point": np.uint8(128), "zero": np.int8(0)}
-    return model(nodes, ["y"], constants)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ def samples() -> Golden:
 
 
 @pytest.fixture
-def made(dist: Path, tmp_path: Path) -> Make:
+def made(dist: Path, tmp_path: Path) -> Iterator[Make]:
+    """Makes bundles, each with the files of the runtime; they are deleted after the test, for they are large."""
+    folders: list[Path] = []
+
     def make(
         golden: Golden | None = None,
         backends: tuple[str, ...] = ("wasm",),
@@ -46,11 +49,14 @@ def made(dist: Path, tmp_path: Path) -> Make:
         RUNTIME.convert(targets, tmp_path / "artifact", {"options": {}})
         out = tmp_path / f"bundle{len(list(tmp_path.iterdir()))}"
         out.mkdir()
+        folders.append(out)
         params = {"options": {"backends": list(backends)}, "environment": str(environment)}
         RUNTIME.bundle(tmp_path / "artifact", out, golden or samples(), params)
         return out
 
-    return make
+    yield make
+    for folder in folders:
+        shutil.rmtree(folder)
 
 
 def test_it_holds_in_the_browser(made: Make, chromium: Host) -> None:
@@ -87,7 +93,10 @@ def test_a_script_that_does_not_load_is_red(
 ) -> None:
     monkeypatch.delitem(server.TYPES, ".mjs")
     said = shown(made(), chromium.program)
-    assert said[:2] == ("RED", "RED: check.mjs is not there, or not served as text/javascript")
+    assert said[:2] == (
+        "RED",
+        "RED: check.mjs or golden/compare.mjs is not there, or not served as text/javascript",
+    )
 
 
 def sum_with_itself(dtype: str) -> onnx.ModelProto:
@@ -178,9 +187,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a golden file that is cut off": (cut, "output-0.bin is not all of hidden"),
     "no samples": (no_samples, "is not all of hidden"),
     "no golden samples at all": (
-        lambda folder: shutil.rmtree(folder / "golden"),
+        lambda folder: (folder / "golden" / "golden.json").unlink(),
         "golden.json is not there (404)",
     ),
+    "no golden folder": (lambda folder: shutil.rmtree(folder / "golden"), "golden/compare.mjs is not there"),
     "a file that is gone": (lambda folder: (folder / "model.onnx").unlink(), "model.onnx is not there (404)"),
 }
 
@@ -201,6 +211,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 OWN = {"model.onnx", "io.json", "index.html", "check.mjs"}
 GOLDEN = {"golden/golden.json", "golden/input-0.bin", "golden/output-0.bin", "golden/output-1.bin"}
+GOLDEN |= {f"golden/{name}" for name in ("check.py", "check.mjs", "compare.mjs")}
 WASM = {
     f"ort/{name}" for name in ("ort.wasm.min.mjs", *map("ort-wasm-simd-threaded{}".format, (".mjs", ".wasm")))
 }

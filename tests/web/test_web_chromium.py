@@ -98,14 +98,27 @@ def test_a_file_that_is_no_model_is_refused(chromium: Host, dist: Path, written:
 
 
 def test_leaves_nothing_behind(
+    chromium: Host, dist: Path, written: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither our temporary folders nor its own; their path is short enough for a socket."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.setenv("TMPDIR", folder)
+        assert answer(chromium, dist, written(dense("n")), CASES["dense"].inputs(), Settings()).outputs
+        assert list(Path(folder).iterdir()) == []
+        lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if readable(path)]
+        assert not [line for line in lines if folder.encode() in line]
+
+
+def test_answers_where_the_path_of_a_temporary_file_is_long(
     chromium: Host, dist: Path, written: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    """Too long for the socket that it would make in its profile."""
+    long = tmp_path / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
     assert answer(chromium, dist, written(dense("n")), CASES["dense"].inputs(), Settings()).outputs
-    assert list((tmp_path / "temporary").iterdir()) == []
-    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if readable(path)]
-    assert not [line for line in lines if str(tmp_path).encode() in line]
+    assert list(long.iterdir()) == []
 
 
 def readable(path: Path) -> bool:

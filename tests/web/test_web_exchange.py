@@ -58,13 +58,13 @@ def test_inputs_that_do_not_fit_are_refused(inputs: dict[str, Any], words: str) 
 
 def test_a_job_holds_the_samples_of_all_calls_one_behind_the_other() -> None:
     runs = exchange.calls(FIXED, X, None)
-    files = exchange.files(FIXED, X, runs, {"backend": "wasm"})
+    files = exchange.files(FIXED.inputs, ["a", "b"], X, runs, {"backend": "wasm"})
     assert files["input-0"] == np.concatenate([X["x"], X["x"][-1:]]).astype("<f4").tobytes()
     assert json.loads(files["job.json"]) == {
         "backend": "wasm",
         "batches": [4, 4],
         "inputs": [{"name": "x", "dtype": "float32", "row": [2], "file": "input-0"}],
-        "outputs": ["y"],
+        "outputs": ["a", "b"],
     }
 
 
@@ -88,6 +88,23 @@ def test_outputs_are_joined_without_what_filled_the_batch() -> None:
 def test_an_answer_that_is_not_what_the_model_gives_is_refused(calls: Any, size: int, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         exchange.outputs(OPEN, exchange.calls(OPEN, X, None), calls, bytes(size))
+
+
+def test_values_come_as_they_are_in_the_order_of_their_names() -> None:
+    told = [
+        {"name": "scalar", "dtype": "float16", "shape": []},
+        {"name": "none", "dtype": "int64", "shape": [0, 3]},
+        {"name": "y", "dtype": "bool", "shape": [1, 2]},
+    ]
+    found = exchange.values(["y", "none", "scalar"], told, b"\x00\x3c\x01\x00")
+    assert list(found) == ["y", "none", "scalar"]
+    assert (found["scalar"].shape, found["none"].shape) == ((), (0, 3))
+    assert (found["scalar"], found["y"].tolist()) == (1, [[True, False]])
+
+
+def test_a_value_that_is_no_tensor_of_numbers_is_refused() -> None:
+    with pytest.raises(RecipeError, match='"y" is a string tensor'):
+        exchange.values(["y"], told(dtype="string")[0], b"")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "string", "complex64", "object"])

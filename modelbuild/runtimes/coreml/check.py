@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,38 +44,47 @@ def run(artifact: Path, inputs: Arrays, params: Mapping[str, Any]) -> Run:
     return Run(outputs, f"coremltools {coremltools.__version__}", backend, "interpreted")
 
 
-def intermediates(artifact: Path, inputs: Arrays, names: tuple[str, ...]) -> Arrays:
-    """The values called `names` in the program, for every sample of `inputs`.
+def intermediates(
+    artifact: Path, inputs: Arrays, names: tuple[str, ...], params: Mapping[str, Any]
+) -> Arrays:
+    """The values called `names` in the program as one call on all of `inputs` leaves them, added up as `run` does.
 
-    A value that does not have the samples on its first axis can be had for as many samples as one call takes.
+    Raises RecipeError for a name that no operation gives, more samples than a call may hold, and on macOS.
     """
-    about = Ports.read(artifact)
-    evaluator = Evaluator(mlpackage.read(artifact / PACKAGE), watch=names)
-    parts: dict[str, list[Array]] = {name: [] for name in names}
-    feeds = list(_feeds(about, inputs, Options()))
-    for feed, count in feeds:
-        evaluator(_into(about, feed))
-        for name in names:
-            value = np.asarray(evaluator.watched[name])
-            if len(feeds) > 1 and (value.ndim == 0 or len(value) != len(next(iter(feed.values())))):
-                fact = f'"{name}" has shape {value.shape}: its first axis is not the samples'
-                raise RecipeError(NAME, fact, "Ask for it with as many samples as one call takes")
-            parts[name].append(value[:count] if len(feeds) > 1 else value)
-    return {name: np.concatenate(part) if len(part) > 1 else part[0] for name, part in parts.items()}
+    if sys.platform == "darwin":
+        fact = "Core ML shows no value inside a model, so what it computes there is not evidenced"
+        raise RecipeError(NAME, fact, "Look inside on Linux, where the package is evaluated")
+    options, about = parse(params.get("options", {})), Ports.read(artifact)
+    count = samples.counted(NAME, [ports.wanted(port) for port in about.inputs], inputs)
+    sizes = ports.batch_sizes(about.inputs, inputs)
+    if count not in sizes:
+        fact = f"the package takes {sizes[-1]} to {sizes[0]} samples a call, and {count} were given for one"
+        raise RecipeError(NAME, fact, "Give as many as it takes")
+    evaluator = Evaluator(mlpackage.read(artifact / PACKAGE), options.accumulation[0], names)
+    with _one_thread():
+        evaluator(_into(about, inputs))
+    return {name: np.asarray(evaluator.watched[name]) for name in names}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The order of a parallel sum depends on how many threads there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _outputs(call: Call, about: Ports, inputs: Arrays, options: Options) -> Arrays:
     parts: dict[str, list[Array]] = {port.name: [] for port in about.outputs}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the order of a parallel sum depends on how many there are
-    try:
+    with _one_thread():
         for feed, count in _feeds(about, inputs, options):
             fed, given = len(next(iter(feed.values()))), call(_into(about, feed))
             for port in about.outputs:
                 value = ports.out_of(port, _one(given, port))
                 parts[port.name].append(samples.rows_of(NAME, port.name, value, fed)[:count])
-    finally:
-        torch.set_num_threads(threads)
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelbuild import samples
+from modelbuild.equivalence import noise
 from modelbuild.equivalence.demand import RuntimeDemand
 from modelbuild.equivalence.gate import Evaluation, Platform, runtime_gate
-from modelbuild.equivalence.tolerance import Reference
 from modelbuild.equivalence.verdict import Verdict
 from modelbuild.errors import CommandError, RecipeError, did_you_mean
 from modelbuild.limits import LIMITS
@@ -155,16 +155,18 @@ def compared(
     nudged = _moved(theirs, ours, _again(done, done.package, samples.nudged(done.inputs)) or ours)
     wide = _again(done, widened(done.package), {n: _doubled(a) for n, a in done.inputs.items()})
     moved = None if wide is None else _moved(theirs, ours, wide)
-    half = {"float16": moved} if done.half and moved is not None else {}
-    reference = Reference(theirs, None if done.half else moved, nudged, half)
+    wider = {} if moved is None else {"float16" if done.half else noise.FP64: moved}
+    sources = {noise.NUDGED: nudged, **({} if done.half else wider)}
+    spread = noise.measure(theirs, sources, wider if done.half else {})
     backend = f"evaluator, {done.sums} sums" if done.half else "evaluator"
     run = Run(ours, f"coremltools {coremltools.__version__}", backend, "interpreted")
     platforms, runs = {PLATFORM: Platform()}, {PLATFORM: run}
     rounds = {PLATFORM: "float16"} if done.half else {}
     with _as_asked():  # a limit that could not fail
-        return runtime_gate(
-            done.package.path.name, reference, Evaluation(None), platforms, runs, demand, rounds
+        judged = runtime_gate(
+            done.package.path.name, theirs, spread, Evaluation(None), platforms, runs, demand, rounds
         )
+    return judged.verdicts
 
 
 def _renamed(

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelbuild.runtimes.base import Conversion, Run, Runtime, Way
-from modelbuild.runtimes.onnxruntime.options import NAME, environment, parse, reading, ways
+from modelbuild.runtimes.base import Conversion, Inside, Run, Runtime, Switch, Way
+from modelbuild.runtimes.onnxruntime.options import NAME, environment, parse, reading, switches, ways
 
 if TYPE_CHECKING:
     from modelbuild.tensors import Arrays
@@ -56,11 +56,34 @@ class OnnxRuntime:
 
         return check.run(artifact, inputs, params)
 
-    def intermediates(self, artifact: Path, inputs: Arrays, names: tuple[str, ...]) -> Arrays:
-        """Values by their ONNX names, optimisation off: a fused node would have no such value."""
+    def inside(self, artifact: Path) -> Inside:
+        """The nodes of the file that ships, in ORT format with those that were fused when it was written."""
+        from modelbuild.runtimes.onnxruntime import artefact, inside
+
+        return inside.of(inside.load(artefact.model_file(artifact)))
+
+    def intermediates(
+        self, artifact: Path, inputs: Arrays, names: tuple[str, ...], params: Mapping[str, Any]
+    ) -> Arrays:
+        """Values by their names in the file, which is run with these as further outputs."""
         from modelbuild.runtimes.onnxruntime import check
 
-        return check.intermediates(artifact, inputs, names)
+        return check.intermediates(artifact, inputs, names, params)
+
+    def excerpt(self, artifact: Path, out: Path, reads: tuple[str, ...], gives: tuple[str, ...]) -> str:
+        """shipped.onnx, of either format."""
+        from modelbuild.runtimes.onnxruntime import artefact, excerpt, inside
+
+        return excerpt.write(inside.load(artefact.model_file(artifact)), out, reads, gives)
+
+    def switches(self, options: Mapping[str, Any]) -> tuple[Switch, ...]:
+        return switches(options)
+
+    def as_artifact(self, onnx: Path, out: Path) -> None:
+        """The file itself with its ports; a way's options run it, those of ORT format too."""
+        from modelbuild.runtimes.onnxruntime import artefact
+
+        artefact.as_it_is(onnx, out)
 
 
 RUNTIME: Runtime = OnnxRuntime()

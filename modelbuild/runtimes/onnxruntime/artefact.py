@@ -41,6 +41,13 @@ def convert(model: Mapping[str, Path], out: Path, params: Mapping[str, Any]) -> 
         target.unlink()
 
 
+def as_it_is(onnx_folder: Path, out: Path) -> None:
+    """The canonical file with its ports and nothing converted. Raises RecipeError where it does not load."""
+    shutil.copyfile(onnx_folder / ONNX, out / ONNX)
+    with sessions.opened(out / ONNX, Options(), None) as session:
+        ports.write(out, ports.of(session.inputs), ports.of(session.outputs))
+
+
 def model_file(artifact: Path) -> Path:
     """The file that ships, of the two that it may be."""
     return artifact / ORT if (artifact / ORT).exists() else artifact / ONNX

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from modelbuild import processor, samples
-from modelbuild.errors import RecipeError, did_you_mean
+from modelbuild.errors import RecipeError
 from modelbuild.runtimes.base import Run
-from modelbuild.runtimes.onnxruntime import ports, sessions, worker
+from modelbuild.runtimes.onnxruntime import inside, ports, sessions, worker
 from modelbuild.runtimes.onnxruntime.artefact import MOBILE, QUANTISED, model_file
 from modelbuild.runtimes.onnxruntime.options import NAME, Options, parse
 
@@ -30,9 +30,8 @@ def run(artifact: Path, inputs: Arrays, params: Mapping[str, Any]) -> Run:
     model = model_file(artifact)
     with sessions.opened(model, options, params.get("environment")) as session:
         outputs = _outputs(session, inputs, options)
-        return Run(
-            outputs, session.version, _backend(options), "executed", session.placement, _facts(artifact)
-        )
+        backend = _backend(options, model)
+        return Run(outputs, session.version, backend, "executed", session.placement, _facts(artifact))
 
 
 def _facts(artifact: Path) -> dict[str, Any]:
@@ -45,28 +44,32 @@ def _facts(artifact: Path) -> dict[str, Any]:
     return facts
 
 
-def _backend(options: Options) -> str:
-    """`CPUExecutionProvider`, and what is not as by default."""
+def _backend(options: Options, model: Path) -> str:
+    """`CPUExecutionProvider`, and what is not as by default; a file in ORT format is not optimised again."""
     (level,), (threads,) = options.optimisation, options.threads
-    unusual = [f"optimisation {level}"] if level != "all" and options.format == "onnx" else []
+    unusual = [f"optimisation {level}"] if level != "all" and model.suffix == ".onnx" else []
     unusual += [f"{threads} threads"] if threads != 1 else []
     return ", ".join([worker.PROVIDER, *unusual])
 
 
-def intermediates(artifact: Path, inputs: Arrays, names: tuple[str, ...]) -> Arrays:
-    """The values called `names` for every sample of `inputs`. Raises RecipeError for a name no node gives."""
-    if model_file(artifact).suffix != ".onnx":
-        raise RecipeError(NAME, "values inside a file in ORT format cannot be named", 'Say "format": "onnx"')
-    model = onnx.load(artifact / "model.onnx")
-    inside = {name for node in model.graph.node for name in node.output if name}
-    for name in names:
-        if name not in inside:
-            raise RecipeError(NAME, f'no node gives "{name}"', did_you_mean(name, sorted(inside)))
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = Options(optimisation=("disabled",))
-    with sessions.opened(model.SerializeToString(), options, None) as session:
-        return _outputs(session, inputs, options)
+def intermediates(
+    artifact: Path, inputs: Arrays, names: tuple[str, ...], params: Mapping[str, Any]
+) -> Arrays:
+    """The values called `names` as one call on all of `inputs` leaves them: the way's level, threads and version.
+
+    Raises RecipeError for a name that no operation gives, inputs that are not the model's or not as many samples as
+    it fixes, a value that is no tensor of numbers, and whatever ONNX Runtime has against it.
+    """
+    options, file = parse(params.get("options", {})), model_file(artifact)
+    with tempfile.TemporaryDirectory() as folder:
+        altered = Path(folder) / file.name
+        altered.write_bytes(inside.exposing(file, names))
+        with sessions.opened(altered, options, params.get("environment")) as session:
+            ports.one_call(NAME, ports.of(session.inputs), inputs)
+            ports.of([output for output in session.outputs if output[0] in names])
+            found = _call(session, {name: np.ascontiguousarray(array) for name, array in inputs.items()})
+            values = dict(zip([name for name, _, _ in session.outputs], found, strict=True))
+    return {name: inputs[name] if name in inputs else values[name] for name in names}
 
 
 def _outputs(session: Any, inputs: Arrays, options: Options) -> Arrays:

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 from modelbuild import options as checks
 from modelbuild.errors import ManifestError
-from modelbuild.runtimes.base import Environment, Way
+from modelbuild.runtimes.base import Environment, Switch, Way
 
 NAME = "onnxruntime"
 LEVELS = ("disabled", "basic", "extended", "all")
 FORMATS = ("onnx", "ort")
 SHAPES = ("free", "fixed")
 VERSION = re.compile(r"\d+\.\d+\.\d+")
+PLAIN = {"optimisation": "disabled", "threads": 1}
 NUMPY_1 = (1, 19)  # versions before this one were built against NumPy 1
 MOBILE_BATCH = 1
 
@@ -128,6 +129,11 @@ def _same(options: Options) -> dict[str, Any]:
     """What every way reads."""
     batch = {} if options.batch is None else {"batch": options.batch}
     return {"format": options.format, **batch}
+
+
+def switches(options: Mapping[str, Any]) -> tuple[Switch, ...]:
+    """For a way's `options`: optimisations off and one thread, then as it is. ONNX Runtime Web has the same names."""
+    return Switch("runtime", {**options, **PLAIN}), Switch("optimisation", dict(options))
 
 
 def _lacking(version: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,31 +14,33 @@ from modelbuild.errors import RecipeError
 from modelbuild.runtimes.onnxruntime import isolated, worker
 from modelbuild.runtimes.onnxruntime.options import NAME, Options
 
+LOADING = re.compile(r"Load model from .*? failed:\s*")  # often from a file that is gone when this is read
+
 
 @contextmanager
-def opened(model: Path | bytes, options: Options, environment: str | None) -> Iterator[Any]:
+def opened(model: Path, options: Options, environment: str | None) -> Iterator[Any]:
     """A session over `model`; errors of ONNX Runtime in our words, with the version that raised them."""
     (level,), (threads,) = options.optimisation, options.threads
-    source = model if isinstance(model, bytes) else str(model)
     if environment is None:
         try:
-            session: Any = worker.Session(source, level, threads)
+            session: Any = worker.Session(str(model), level, threads)
         except Exception as error:
             raise does_not_load(model, worker.VERSION, error) from error
         yield session
         return
     with isolated.started(Path(environment)) as process:
         try:
-            session = isolated.Session(process, str(source), level, threads)
+            session = isolated.Session(process, str(model), level, threads)
         except isolated.AnswerError as error:
             raise does_not_load(model, error.version, error) from error
         yield session
 
 
-def does_not_load(model: Path | bytes, version: str, error: Exception) -> RecipeError:
+def does_not_load(model: Path, version: str, error: Exception) -> RecipeError:
     """Names the version, and what the file is made of: the way out is a lower opset or a newer version."""
-    made = _made_of(model) if isinstance(model, Path) and model.suffix == ".onnx" else ""
-    fact = f"version {version} does not load the model{made}: {first_line(error)}"
+    made = _made_of(model) if model.suffix == ".onnx" else ""
+    said = LOADING.sub("", first_line(error))
+    fact = f"version {version} does not load the model{made}: {said}"
     remedy = 'Export to a lower opset ("export": {"opset": 18} reaches 1.16), or use a newer ONNX Runtime'
     return RecipeError(NAME, fact, remedy)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelbuild import nodejs
-from modelbuild.runtimes.base import Conversion, Run, Runtime, Way
+from modelbuild.runtimes.base import Conversion, Inside, Run, Runtime, Switch, Way
+from modelbuild.runtimes.onnxruntime.options import switches
 from modelbuild.runtimes.onnxruntime_web.options import NAME, environment, parse, ways
 
 if TYPE_CHECKING:
@@ -55,6 +56,34 @@ class OnnxRuntimeWeb:
         from modelbuild.runtimes.onnxruntime_web import check
 
         return check.run(artifact, inputs, params)
+
+    def inside(self, artifact: Path) -> Inside:
+        from modelbuild.runtimes.onnxruntime import inside
+
+        return inside.of(inside.load(artifact / "model.onnx"))
+
+    def intermediates(
+        self, artifact: Path, inputs: Arrays, names: tuple[str, ...], params: Mapping[str, Any]
+    ) -> Arrays:
+        """Values by their names in the file, which the host runs with these as further outputs."""
+        from modelbuild.runtimes.onnxruntime_web import check
+
+        return check.intermediates(artifact, inputs, names, params)
+
+    def excerpt(self, artifact: Path, out: Path, reads: tuple[str, ...], gives: tuple[str, ...]) -> str:
+        """shipped.onnx, as for ONNX Runtime."""
+        from modelbuild.runtimes.onnxruntime import excerpt, inside
+
+        return excerpt.write(inside.load(artifact / "model.onnx"), out, reads, gives)
+
+    def switches(self, options: Mapping[str, Any]) -> tuple[Switch, ...]:
+        return switches(options)
+
+    def as_artifact(self, onnx: Path, out: Path) -> None:
+        """The file itself with its ports."""
+        from modelbuild.runtimes.onnxruntime import artefact
+
+        artefact.as_it_is(onnx, out)
 
     def bundling(self, options: Mapping[str, Any]) -> Conversion | None:
         """The files of the newest version, for the declared backends."""

@@ -33,7 +33,8 @@ def write(artifact: Path, out: Path, given: Golden, page: Path, params: Mapping[
     for backend in backends:
         for name in _files(dist, backend):
             shutil.copyfile(dist / name, out / "ort" / name)
-    golden.write(out / "golden", given, {"backends": list(backends)})
+    told = {"backends": list(backends), "runtime": NAME, "artefact": "model.onnx"}
+    golden.write(out / "golden", given, told)
 
 
 def _files(dist: Path, backend: str) -> list[str]:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -40,6 +40,8 @@ FLAGS = (
 )
 WEBGPU_FLAGS = ("--enable-unsafe-webgpu",)
 PATIENCE = 5  # seconds between asking it to end and ending it
+SOCKET = "/org.chromium.Chromium.aB3dE6/SingletonSocket"
+LONGEST_SOCKET = 103  # of macOS, in bytes; others take a few more
 LAST_LINES = 4
 LAST_BYTES = 600
 
@@ -110,18 +112,28 @@ def page(executable: str, url: str, webgpu: bool) -> Iterator[Browser]:
     temporary = tempfile.TemporaryDirectory(prefix="modelbuild-chromium-", ignore_cleanup_errors=True)
     with temporary as profile, tempfile.TemporaryFile() as said:
         flags = (*FLAGS, *(WEBGPU_FLAGS if webgpu else ()), f"--user-data-dir={profile}")
-        process = _started([executable, *flags, url], said)
+        process = _started([executable, *flags, url], said, _environment(profile))
         try:
             yield Browser(process, said)
         finally:
             _end(process)
 
 
-def _started(command: list[str], said: BinaryIO) -> subprocess.Popen[bytes]:
+def _environment(profile: str) -> dict[str, str]:
+    """Temporary files go into the profile; not where the socket that it makes there would have too long a path."""
+    return {"TMPDIR": profile} if len(os.fsencode(profile + SOCKET)) <= LONGEST_SOCKET else {}
+
+
+def _started(command: list[str], said: BinaryIO, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     # A session of its own, so that it can be ended together with all that it starts.
     try:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+            env={**os.environ, **environment},
         )
     except OSError as error:
         raise RecipeError(PLACE, f"{command[0]} cannot be run: {error.strerror}", REMEDY) from error

@@ -65,11 +65,18 @@ def calls(ports: Ports, inputs: Arrays, batch: int | None) -> tuple[Call, ...]:
 
 
 def files(
-    ports: Ports, inputs: Arrays, runs: Sequence[Call], settings: Mapping[str, Any]
+    takes: Sequence[Port],
+    gives: Sequence[str],
+    inputs: Arrays,
+    runs: Sequence[Call],
+    settings: Mapping[str, Any],
 ) -> dict[str, bytes]:
-    """The files of a job by name, as answer.mjs reads them: job.json, and the samples of one input in each other."""
+    """The files of a job by name, as answer.mjs reads them: job.json, and the samples of one input in each other.
+
+    `takes` are the ports of the inputs, `gives` the names of the outputs that are asked for.
+    """
     told, found = [], {}
-    for number, port in enumerate(ports.inputs):
+    for number, port in enumerate(takes):
         name = f"input-{number}"
         array = {port.name: inputs[port.name]}
         found[name] = b"".join(_bytes(samples.batch(array, run.start, run.fed)[port.name]) for run in runs)
@@ -79,7 +86,7 @@ def files(
         **settings,
         "batches": [run.fed for run in runs],
         "inputs": told,
-        "outputs": [port.name for port in ports.outputs],
+        "outputs": list(gives),
     }
     return {**found, "job.json": json.dumps(job, allow_nan=False).encode()}
 
@@ -100,6 +107,18 @@ def outputs(ports: Ports, runs: Sequence[Call], told: Sequence[Sequence[Any]], d
             value = samples.rows_of(PLACE, port.name, _checked(port, *next(arrays)), run.fed)
             parts[port.name].append(value[: run.kept])
     return {name: np.concatenate(part) for name, part in parts.items()}
+
+
+def values(names: Sequence[str], told: Sequence[Mapping[str, Any]], data: bytes) -> Arrays:
+    """The values `names` of one run, as they are; `told` and `data` as for `outputs`, of this run.
+
+    Raises RecipeError for one that is no tensor of numbers.
+    """
+    for each in told:
+        if each["dtype"] not in DTYPES:
+            raise RecipeError(PLACE, f'"{each["name"]}" is a {each["dtype"]} tensor, which is not compared')
+    found = dict(_arrays(told, data))
+    return {name: found[name] for name in names}
 
 
 def _arrays(told: Sequence[Mapping[str, Any]], data: bytes) -> Iterator[tuple[str, NDArray[np.generic]]]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from modelbuild.errors import RecipeError
+from modelbuild.runtimes.onnxruntime.ports import one_call
 from modelbuild.runtimes.onnxruntime_web import chromium, exchange, node, placement
-from modelbuild.runtimes.onnxruntime_web.exchange import PLACE, Ports
+from modelbuild.runtimes.onnxruntime_web.exchange import PLACE, Call, Ports
 from modelbuild.runtimes.onnxruntime_web.server import Posted, Site
+from modelbuild.samples import Port
 from modelbuild.tensors import Arrays
 
 HERE = Path(__file__).parent
@@ -58,17 +60,50 @@ def answer(host: Host, dist: Path, model: Path, inputs: Arrays, settings: Settin
     """
     ports = Ports.read(model.with_name("io.json"))
     runs = exchange.calls(ports, inputs, settings.batch)
-    told = {"backend": settings.backend, "threads": settings.threads, "optimisation": settings.optimisation}
-    files: dict[str, Path | bytes] = {"model.onnx": model, **exchange.files(ports, inputs, runs, told)}
-    about, data = _asked(host, dist, files, settings)
-    _check_error(about)
-    _check_version(about, dist)
-    _check_threads(about, settings)
-    placed = placement.read(about["log"])
-    _check_placement(placed, settings)
+    gives = [port.name for port in ports.outputs]
+    about, data = _ran(
+        host, dist, model, exchange.files(ports.inputs, gives, inputs, runs, _told(settings)), settings
+    )
     outputs = exchange.outputs(ports, runs, about["calls"], data)
     facts = {name: value for name, value in about.items() if name not in ASIDE}
-    return Answer(outputs, about["version"], _backend(about, settings), placed, facts)
+    return Answer(outputs, about["version"], _backend(about, settings), placement.read(about["log"]), facts)
+
+
+def values(
+    host: Host,
+    dist: Path,
+    model: bytes,
+    takes: Sequence[Port],
+    names: Sequence[str],
+    inputs: Arrays,
+    settings: Settings,
+) -> Arrays:
+    """The outputs `names` of the ONNX file `model`, as they come, of one call on all samples of `inputs`.
+
+    `takes` are the ports of its inputs; one that is named among the outputs is left out. Raises RecipeError as
+    `answer` does, also for samples that it does not take at once.
+    """
+    count = one_call(PLACE, takes, inputs)
+    gives = [name for name in dict.fromkeys(names) if name not in inputs]
+    if not gives:
+        return {}
+    files = exchange.files(takes, gives, inputs, (Call(0, count, count),), _told(settings))
+    about, data = _ran(host, dist, model, files, settings)
+    return exchange.values(gives, about["calls"][0], data)
+
+
+def _told(settings: Settings) -> dict[str, Any]:
+    return {"backend": settings.backend, "threads": settings.threads, "optimisation": settings.optimisation}
+
+
+def _ran(host: Host, dist: Path, model: Path | bytes, job: Mapping[str, bytes], settings: Settings) -> Posted:
+    """What the host answers, once it is known that all went as asked."""
+    found = _asked(host, dist, {"model.onnx": model, **job}, settings)
+    _check_error(found.about)
+    _check_version(found.about, dist)
+    _check_threads(found.about, settings)
+    _check_placement(placement.read(found.about["log"]), settings)
+    return found
 
 
 def _asked(host: Host, dist: Path, files: Mapping[str, Path | bytes], settings: Settings) -> Posted:

@@ -1,4 +1,4 @@
-"""Makes the package that ships, and what is needed to check it: model.mlpackage, io.json, modules.json."""
+"""Makes the package that ships, and what is needed to check it: model.mlpackage; io, modules and identity.json."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from modelbuild.callables import in_words
 from modelbuild.deterministic import deterministic
 from modelbuild.errors import RecipeError, did_you_mean
 from modelbuild.quiet import quietly
-from modelbuild.runtimes.coreml.converter import compress, layout, trace
+from modelbuild.runtimes.coreml.converter import compress, identity, layout, trace
 from modelbuild.runtimes.coreml.converter.decompose import translated
 from modelbuild.runtimes.coreml.converter.modules import module_of, module_paths
 from modelbuild.runtimes.coreml.converter.trace import Traced
 from modelbuild.runtimes.coreml.converter.write import write
+from modelbuild.runtimes.coreml.evaluator.mlpackage import Package
 from modelbuild.runtimes.coreml.options import NAME, Options, parse
 from modelbuild.runtimes.coreml.ports import PACKAGE, Axis, Input, Output, Ports
 
@@ -31,6 +32,8 @@ LACKING = "Unsupported fx node"  # how coremltools says that it cannot translate
 
 def convert(model: Mapping[str, Path], out: Path, params: Mapping[str, Any]) -> None:
     """Write the artefact of the student in `model["student"]`, shaped after the data in `model["evaluation"]`.
+
+    `model["onnx"]` is read for the names of values alone, and may be missing.
 
     Raises RecipeError when the module, an input or an option cannot be expressed in Core ML.
     """
@@ -46,13 +49,23 @@ def convert(model: Mapping[str, Path], out: Path, params: Mapping[str, Any]) -> 
         outputs = layout.outputs(found, options, dict(zip(data, example, strict=True)))
         traced, package = _converted(module, inputs, outputs, example, options)
         paths = module_paths(package, _named(traced, outputs))
+        same = identity.identities(
+            _uncompressed(package), traced, inputs, outputs, example, model.get("onnx")
+        )
         package = compress.compressed(package, options.compression)
     spec = _described(package.get_spec(), options)
     ports = Ports(inputs, _settled(spec, outputs), traced.frontend, options.compute_units)
     _check_names(spec, ports)
     write(spec, Path(package.weights_dir) if package.weights_dir else None, out / PACKAGE)
     ports.write(out)
+    identity.write(out, same)
     (out / MODULES).write_text(json.dumps(paths, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _uncompressed(package: Any) -> Package:
+    """The coremltools MLModel as the evaluator takes it, weights where coremltools keeps them."""
+    weights = Path(package.weights_dir) if package.weights_dir else Path()
+    return Package(weights.parent, package.get_spec(), weights.parent)
 
 
 def _converted(
@@ -68,7 +81,7 @@ def _converted(
         with quietly():
             traced = trace.exported(module, inputs, example)
         try:
-            return traced, _translated(traced, inputs, outputs, options)
+            return _translated(traced, inputs, outputs, options)
         except RecipeError as error:
             if LACKING not in error.fact:
                 raise
@@ -76,7 +89,7 @@ def _converted(
     print(f"{trace.EXPORT}: {lacking}; converting from {trace.TRACE} instead")
     with quietly():
         traced = trace.traced(module, example)
-    return traced, _translated(traced, inputs, outputs, options)
+    return _translated(traced, inputs, outputs, options)
 
 
 def _untranslated_layers(module: nn.Module) -> str:
@@ -96,7 +109,9 @@ def _named(traced: Traced, outputs: Sequence[Output]) -> dict[str, str]:
     return found
 
 
-def _translated(traced: Traced, inputs: Sequence[Input], outputs: Sequence[Output], options: Options) -> Any:
+def _translated(
+    traced: Traced, inputs: Sequence[Input], outputs: Sequence[Output], options: Options
+) -> tuple[Traced, Any]:
     with quietly():
         import coremltools as ct
 
@@ -117,7 +132,7 @@ def _translated(traced: Traced, inputs: Sequence[Input], outputs: Sequence[Outpu
             fact = f"coremltools does not convert the module: {in_words(error).rstrip('.')}"
             raise RecipeError(NAME, fact, "Write that part of the module in other operations.") from error
     precision.refuse_unused()
-    return made
+    return replace(traced, called=precision.called), made
 
 
 def _let_go(error: BaseException | None) -> None:
@@ -133,6 +148,7 @@ class _Precision:
     def __init__(self, keep: Sequence[str], modules: Mapping[str, str]) -> None:
         self._keep, self._modules = frozenset(keep), modules
         self._seen, self._found = set[str](), set[str]()
+        self.called: dict[str, str] = {}
 
     def setting(self, precision: str) -> Any:
         import coremltools as ct
@@ -149,6 +165,8 @@ class _Precision:
             self._seen |= {operation.op_type, *above}
         kept = {operation.op_type, operation.name, *above} & self._keep
         self._found |= kept
+        if not kept and operation.op_type != "const" and len(operation.outputs) == 1:
+            self.called[operation.name] = operation.outputs[0].name
         return not kept
 
     def refuse_unused(self) -> None:

@@ -29,8 +29,13 @@ def module_of(operation: Any, graph: Mapping[str, str]) -> str | None:
     return _path(operation.outputs[0].name, operation, graph)
 
 
+def plain_name(name: str) -> str:
+    """The name of a value without the suffix that a cast gave it."""
+    return _SUFFIX.sub("", name)
+
+
 def _path(name: str, operation: Any, graph: Mapping[str, str]) -> str | None:
-    return graph.get(name, graph.get(_SUFFIX.sub("", name), _recorded(operation)))
+    return graph.get(name, graph.get(plain_name(name), _recorded(operation)))
 
 
 def _operations(block: Any) -> Iterator[Any]:

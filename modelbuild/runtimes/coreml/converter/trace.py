@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ from modelbuild import network
 from modelbuild.callables import in_words
 from modelbuild.errors import RecipeError
 from modelbuild.limits import LIMITS
+from modelbuild.provenance import module_of
 from modelbuild.runtimes.coreml.converter.decompose import table
 from modelbuild.runtimes.coreml.options import NAME
 from modelbuild.runtimes.coreml.ports import Array, Input
 
 EXPORT, TRACE = "torch.export", "torch.jit.trace"
+WRAPPED = "module"  # what `Flat` calls the module inside it
 
 
 class Flat(nn.Module):
@@ -37,13 +39,15 @@ class Flat(nn.Module):
 class Traced:
     """A program of PyTorch's, how it was had, and value name -> path of the module that computes it.
 
-    `results`: the names that the outputs have in it, in their order, as far as that is known.
+    `results`: the names that the outputs have in it, in their order, as far as that is known. `called`: name of an
+    operation that became one of float16 -> that of its value before, which is the node's.
     """
 
     program: Any
     frontend: str
     modules: Mapping[str, str]
     results: tuple[str, ...] = ()
+    called: Mapping[str, str] = field(default_factory=dict)
 
 
 def examples(ports: Sequence[Input], data: Mapping[str, Array]) -> tuple[Tensor, ...]:
@@ -128,5 +132,5 @@ def _modules(program: Any) -> dict[str, str]:
     for node in program.graph.nodes:
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         if node.op == "call_function" and stack:
-            found[node.name] = str(stack[-1][0]).removeprefix("module").lstrip(".")
+            found[node.name] = module_of(node, WRAPPED)
     return found
