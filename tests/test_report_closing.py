@@ -9,6 +9,7 @@ from test_report import PAYLOADS, deep, every_field, failing, green, platform, t
 
 from modelbuild.equivalence.verdict import Verdict
 from modelbuild.report import closing_lines, findings, margins, sentences
+from modelbuild.report.html import page
 from modelbuild.report.record import Report
 
 
@@ -365,3 +366,43 @@ def test_how_a_limit_came_about_is_no_warning() -> None:
     report = Report("m", True, 1.0, (), (verdict(), ranged(metric="tolerance")), ())
     assert len(closing_lines(report)) == 1
     assert findings.derivations(report) == [ranged(metric="tolerance")]
+
+
+def alike(*clusters: tuple[str, ...]) -> Any:
+    """What is known in depth, where the runs of a cluster agree on the output."""
+    known = deep("logits", "android.1")
+    (matrix,) = [dataclasses.replace(each, clusters=clusters) for each in known.matrices.values()][:1]
+    return dataclasses.replace(known, matrices={"logits": matrix})
+
+
+WAYS = tuple(dataclasses.replace(RED, run=f"android.{way}", version=way) for way in "123")
+
+
+def test_runs_of_a_platform_that_are_red_alike_are_told_once() -> None:
+    web = dataclasses.replace(RED, run="browser.wasm", platform="browser")
+    known = alike(("reference", "ios"), ("android.1", "android.2", "android.3", "browser.wasm"))
+    lines = closing_lines(dataclasses.replace(broken(*WAYS, web), details=known))
+    told = [line for line in lines if "against reference" in line]
+    assert [line.split()[0] for line in told] == ["android", "browser"], "each platform ships another file"
+    assert "    the same in android.2, android.3" in lines
+    assert lines[0] == "m: 4 of 4 verdicts are red", "each is red all the same"
+
+
+@pytest.mark.parametrize(
+    "clusters",
+    [(("reference",), ("android.1",), ("android.2",)), (("reference", "android.1", "android.2"),)],
+    ids=["they disagree", "they agree with the reference"],
+)
+def test_runs_that_are_red_each_in_its_own_way_are_told_each(clusters: tuple[tuple[str, ...], ...]) -> None:
+    lines = closing_lines(dataclasses.replace(broken(*WAYS[:2]), details=alike(*clusters)))
+    assert sum("against reference" in line for line in lines) == 2
+    assert not any("the same in" in line for line in lines)
+
+
+def test_the_page_tells_a_shared_fault_once_too() -> None:
+    known = alike(("reference", "ios"), ("android.1", "android.2", "android.3"))
+    cards = [dataclasses.replace(known.diagnoses[0], run=row.run, output="logits") for row in WAYS]
+    report = dataclasses.replace(broken(*WAYS), details=dataclasses.replace(known, diagnoses=tuple(cards)))
+    text = page(report)
+    assert text.count('<article class="card"><h3>android') == 1
+    assert "the same in android.2, android.3" in text

@@ -7,12 +7,13 @@ from typing import Any
 from modelbuild.commands.base import ProjectCommand, chosen
 from modelbuild.errors import CommandError
 from modelbuild.keys import differences, expanded
+from modelbuild.report import findings, sentences
 from modelbuild.session import Session
 
 
 class Why(ProjectCommand):
     name = "why"
-    doc_purpose = "show why a target would be built again: the parts of its key, old and new"
+    doc_purpose = "show why a target is red, and why it would be built again: the parts of its key, old and new"
     doc_usage = "TARGET ..."
 
     def perform(self, session: Session, params: Any, args: list[str]) -> None:
@@ -28,9 +29,15 @@ class Why(ProjectCommand):
         self.say(f"{name}: {status.state.replace('-', ' ')}{f' ({status.reason})' if status.reason else ''}")
         old, new = built.key if built else "none", status.key or "not known before its inputs are built"
         self.say(f"  key  {new}" if old == new else f"  key  {old} -> {new}")
-        for row in session.report(name.partition(":")[0]).verdicts:
-            if row.target == name and not row.ok:
-                self.say(f"  RED  {row.metric} against {row.against}: {row.detail}")
+        report = session.report(name.partition(":")[0])
+        judged = name in session.plan.verdicts(report.model)  # its verdicts are on other targets
+        for row in findings.red(report):
+            if judged or row.target == name:
+                self.say(f"  RED  {findings.pair(row)}, {row.output} {row.metric}: {row.detail}")
+        for run in dict.fromkeys(findings.run_of(row) for row in findings.red(report)):
+            if judged or f"{report.model}:{findings.platform_of(run)}" == name:
+                for line in sentences.on_the_run(report, run):
+                    self.say(f"  {run}: {line}")
         parts = status.parts or (before.parts if before else ())
         changed = differences(before.parts, status.parts) if before and status.parts else []
         told = {label for label, _, _ in changed}

@@ -30,11 +30,13 @@ def closing_lines(report: Report, page: str | None = None) -> list[str]:
 
 def _red_lines(report: Report) -> list[str]:
     """Run by run its verdicts and then why it is red; last who agrees with whom."""
-    rows, implied = findings.told_apart(report)
+    rows, fellows = findings.foremost(report)
+    _, implied = findings.told_apart(report)
     lines: list[str] = []
     for run, found in findings.by_run(_foremost(rows)).items():
         lines += [line for row in found for line in _verdict_lines(row)]
         lines += [f"    {line}" for line in sentences.on_the_run(report, run)]
+        lines += [f"    {line}" for line in sentences.the_same(found, fellows)]
     rest = len(rows) - _MOST
     lines += [f"  +{rest} more"] if rest > 0 else []
     if implied:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from modelbuild.report import clean, figures, findings, sentences
 from modelbuild.report.details import Diagnosis, Operation
 from modelbuild.report.record import Report
@@ -12,15 +14,19 @@ _SHOWN = 20
 
 
 def cards(report: Report) -> str:
-    """One card for each red run and output, the worst run first."""
-    found = findings.diagnoses(report)
+    """One card for each red run and output, the worst run first; of several that share a fault, for one of them."""
+    _, fellows = findings.foremost(report)
+    followers = {(run, output) for (_, output), runs in fellows.items() for run in runs}
+    found = [each for each in findings.diagnoses(report) if (each.run, each.output) not in followers]
     more = len(found) - _SHOWN
     rest = f'<p class="said">{more} more are in findings.json.</p>' if more > 0 else ""
-    return "".join(_card(report, each) for each in found[:_SHOWN]) + rest
+    shown = (_card(report, each, fellows.get((each.run, each.output), ())) for each in found[:_SHOWN])
+    return "".join(shown) + rest
 
 
-def _card(report: Report, found: Diagnosis) -> str:
-    facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(found) if value)
+def _card(report: Report, found: Diagnosis, fellows: Sequence[str]) -> str:
+    known = [*_facts(found), ("The same in", _listed([_code(run) for run in fellows], _NAMES))]
+    facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in known if value)
     typed = sentences.reproduce(report, found)
     shown = f'<p class="next">Reproduce: <kbd>{clean.html(typed)}</kbd></p>' if typed else ""
     output = f" {_code(found.output)}" if found.output else ""

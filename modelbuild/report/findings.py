@@ -197,6 +197,34 @@ def by_run(rows: Sequence[Verdict]) -> dict[str, list[Verdict]]:
     return found
 
 
+Fellows = dict[tuple[str, str], tuple[str, ...]]
+
+
+def foremost(report: Report) -> tuple[list[Verdict], Fellows]:
+    """The red verdicts that others do not imply, told once where several runs share a fault, and those runs.
+
+    (run, output) -> the other runs of its platform that are red with it and agree with it. Of each such group the run
+    that comes first stands for all.
+    """
+    rows, _ = told_apart(report)
+    fellows = _fellows(report, rows)
+    followers = {(run, output) for (_, output), runs in fellows.items() for run in runs}
+    return [row for row in rows if (run_of(row), row.output) not in followers], fellows
+
+
+def _fellows(report: Report, rows: Sequence[Verdict]) -> Fellows:
+    found: Fellows = {}
+    for output, matrix in report.details.matrices.items():
+        runs = [run for run, said in by_run(rows).items() if any(row.output == output for row in said)]
+        for cluster in matrix.clusters:
+            platforms: dict[str, list[str]] = {}
+            for run in runs:
+                if run in cluster and _REFERENCE not in cluster:
+                    platforms.setdefault(platform_of(run), []).append(run)
+            found.update({(first, output): tuple(rest) for first, *rest in platforms.values() if rest})
+    return found
+
+
 def diagnoses(report: Report) -> list[Diagnosis]:
     """What is known of the red runs, the worst run first."""
     order = [*by_run(told_apart(report)[0])]

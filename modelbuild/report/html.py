@@ -139,9 +139,10 @@ def _wrong(report: Report) -> str:
         _item(row.name, f"is required and not evidenced: {findings.unavailable(report, row)}")
         for row in findings.missing(report)
     ]
-    own, implied = findings.told_apart(report)
+    own, fellows = findings.foremost(report)
+    _, implied = findings.told_apart(report)
     wrong = {findings.pair(row) for row in own}
-    red = [_gate(report, gate) for gate in findings.gates(report) if gate.pair in wrong]
+    red = [_gate(report, gate, fellows) for gate in findings.gates(report) if gate.pair in wrong]
     items = [*failed, *missing, *red[:_GATES], *_between(report, len(implied))]
     more = f"<li>{len(red) - _GATES} more pairs with red verdicts</li>" if len(red) > _GATES else ""
     command = f'<p class="next">Next: <kbd>{clean.html(sentences.command(report))}</kbd></p>'
@@ -160,11 +161,12 @@ def _between(report: Report, implied: int) -> list[str]:
     return [*also, *(_item(*said) for said in sentences.agreements(report))]
 
 
-def _gate(report: Report, gate: findings.Gate) -> str:
+def _gate(report: Report, gate: findings.Gate, fellows: findings.Fellows) -> str:
     worst = gate.verdicts[0]
     output = f"{worst.output} " if worst.output else ""
     fact = f"{sentences.red_of(gate.red, len(gate.verdicts))}: {output}{sentences.against(worst)}"
-    why = "".join(map(tables.note, sentences.on_the_run(report, findings.run_of(worst))))
+    also = sentences.the_same(gate.verdicts, fellows)
+    why = "".join(map(tables.note, [*sentences.on_the_run(report, findings.run_of(worst)), *also]))
     return _item(gate.pair, fact, tables.note(sentences.aside(worst)) + why)
 
 

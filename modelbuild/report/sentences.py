@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 
 from modelbuild.equivalence.verdict import Verdict
 from modelbuild.report import clean, figures, findings
@@ -144,6 +145,14 @@ def on_the_run(report: Report, run: str, output: str | None = None) -> list[str]
             typed = reproduce(report, each)
             lines += [diagnosed(each), *([f"reproduce: {typed}"] if typed else [])]
     return [*dict.fromkeys(lines)]
+
+
+def the_same(rows: Sequence[Verdict], fellows: findings.Fellows) -> list[str]:
+    """`the same in android.2, android.3`, of the red rows of one run; nothing where it is alone with them."""
+    runs = dict.fromkeys(
+        other for row in rows for other in fellows.get((findings.run_of(row), row.output), ())
+    )
+    return [f"the same in {', '.join(map(clean.line, runs))}"] if runs else []
 
 
 def command(report: Report) -> str:
