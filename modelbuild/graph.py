@@ -29,7 +29,9 @@ PREFLIGHT = Recipe(f"{_HERE}.preflight:examine")
 AGAINST_TEACHER = Recipe(f"{_HERE}.verdicts:teacher")
 AGAINST_TRUTH = Recipe(f"{_HERE}.verdicts:task")
 ACROSS_RUNTIMES = Recipe(f"{_HERE}.verdicts:runtime")
-LOCALISE = Recipe(f"{_HERE}.localise:localise", tools=("numpy", "onnx", "onnxruntime", "onnxscript", "onnx-ir"))
+LOCALISE = Recipe(
+    f"{_HERE}.localise:localise", tools=("numpy", "onnx", "onnxruntime", "onnxscript", "onnx-ir")
+)
 # Copied as they are for whoever has to show a fault to somebody else.
 REPRODUCERS = {
     name: str(Path(__file__).parent / "recipes" / name)

@@ -30,7 +30,11 @@ def test_each_step_is_measured_from_the_one_before_and_its_total_from_the_studen
     assert [step["max_abs"] for step in found] == pytest.approx([0.125, 0, 0.25], abs=1e-6)
     assert [step["rmse"] for step in found] == pytest.approx([0.125, 0, 0.25], abs=1e-6)
     assert [step["total"] for step in found] == pytest.approx([0.125, 0.125, 0.375], abs=1e-6)
-    assert [step["from"] for step in found] == ["the student in PyTorch, float32", "at export", "at precision"]
+    assert [step["from"] for step in found] == [
+        "the student in PyTorch, float32",
+        "at export",
+        "at precision",
+    ]
     assert [step["to"] for step in found] == ["at export", "at precision", "at runtime"]
     assert all(step["ok"] for step in found)
 
@@ -58,7 +62,7 @@ def test_a_state_that_could_not_be_had_is_a_note_and_the_next_is_measured_from_t
         State("runtime", "old", None, "does not load"),
         State("artefact", "ships", moved(0.3)),
     ]
-    export, runtime, artefact = steps(states)
+    _, runtime, artefact = steps(states)
     assert runtime["note"] == "does not load" and runtime["ok"] is None and runtime["max_abs"] is None
     assert artefact["from"] == "exported" and artefact["max_abs"] == pytest.approx(0.2, abs=1e-6)
 
@@ -85,7 +89,10 @@ def test_the_teacher_comes_first_without_a_limit():
 
 def test_a_teacher_of_another_shape_is_a_note():
     first, *_ = steps(chain(moved(0)), teacher={"y": TRUTH[:, :2]})
-    assert first["note"] == "the teacher's output has shape (6, 2), the student's (6, 3)" and first["max_abs"] is None
+    assert (
+        first["note"] == "the teacher's output has shape (6, 2), the student's (6, 3)"
+        and first["max_abs"] is None
+    )
 
 
 def test_accuracy_is_told_at_every_stage_of_a_classifier():

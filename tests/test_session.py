@@ -30,7 +30,8 @@ def verdict(ok=True, measured=0.5):
     return {
         "target": "m:android", "platform": "android", "version": "1", "backend": "cpu", "against": "reference",
         "output": "logits", "metric": "max_abs", "measured": measured, "limit": 1.0, "ok": ok,
-        "evidence": "executed", "detail": "", "run": "android", "floor": None, "needed": None, "low": None, "high": None,
+        "evidence": "executed", "detail": "", "run": "android",
+        "floor": None, "needed": None, "low": None, "high": None,
     }  # fmt: skip
 
 

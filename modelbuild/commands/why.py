@@ -13,7 +13,9 @@ from modelbuild.session import Session
 
 class Why(ProjectCommand):
     name = "why"
-    doc_purpose = "show why a target is red, and why it would be built again: the parts of its key, old and new"
+    doc_purpose = (
+        "show why a target is red, and why it would be built again: the parts of its key, old and new"
+    )
     doc_usage = "TARGET ..."
 
     def perform(self, session: Session, params: Any, args: list[str]) -> None:
