@@ -26,6 +26,7 @@ class Reporter:
         self.shown = Reporter.view = View(outstream, list(self.session.plan.targets))
         self.failures: list[tuple[str, BaseFail]] = []
         self.closing: list[str] = []
+        self.told: set[str] = set()  # failures that the closing lines tell of
         self.ignored = False
         Reporter.last = self
 
@@ -94,7 +95,11 @@ class Reporter:
     def _kept_back(self, model: str) -> tuple[str, ...]:
         """What the model's gate had to say, where a failed target kept it from being asked."""
         unasked = {name for name, fail in self.failures if isinstance(fail, UnmetDependency)}
-        return self.session.gate(model).lines if f"{model}:gate" in unasked else ()
+        if f"{model}:gate" not in unasked:
+            return ()
+        lines = self.session.gate(model).lines
+        self.told |= {name for name, _ in self.failures if any(f"{name} failed: " in line for line in lines)}
+        return lines
 
     def cleanup_error(self, exception: BaseFail) -> None:
         """Doit could not tear a task down."""
@@ -121,7 +126,7 @@ class Reporter:
         for line in self.closing:
             self.shown.say(line)
         for name, fail in self.failures:
-            if not isinstance(fail, UnmetDependency):
+            if not isinstance(fail, UnmetDependency) and name not in self.told:
                 self.shown.say(
                     fail.message if name.partition(":")[0] in fail.message else f"{name}: {fail.message}"
                 )

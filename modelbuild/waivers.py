@@ -64,7 +64,7 @@ def settle(
             fact = f"the waiver's {waiver.limit:.3g} would pass a constant in place of the output"
             why.append(f"{fact}, which reaches {constant:.3g}: it does not count")
         elif not within(row.metric, row.measured, waiver.limit):
-            why.append(f"the waiver lets it pass only up to {waiver.limit:.3g}")
+            why.append(f"the waiver lets it pass only {_towards(waiver)} {waiver.limit:.10g}")
         else:
             detail = f"waived until {waiver.expires}: {_because(waiver)}. Without that red: {row.detail}"
             return Settled(replace(row, ok=True, limit=waiver.limit, detail=detail), waiver)
@@ -93,8 +93,12 @@ def _waived(waiver: Waiver, passed: Sequence[Verdict]) -> str:
     measured = [row.measured for row in passed if row.measured is not None]
     worst = min(measured) if more_is_better(waiver.metric) else max(measured)
     count = "" if len(passed) == 1 else f" (the worst of {len(passed)})"
-    limit = f"up to {waiver.limit:.3g} until {waiver.expires}"
-    return f"{scope(waiver)}, {worst:.3g}{count}, is waived {limit}: {_because(waiver)}"
+    limit = f"{_towards(waiver)} {waiver.limit:.10g} until {waiver.expires}"
+    return f"{scope(waiver)}, {worst:.4g}{count}, is waived {limit}: {_because(waiver)}"
+
+
+def _towards(waiver: Waiver) -> str:
+    return "down to" if more_is_better(waiver.metric) else "up to"
 
 
 def more_is_better(metric: str) -> bool:

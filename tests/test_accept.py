@@ -172,7 +172,7 @@ def test_check_writes_nothing_and_tells_by_its_exit_code(lab):
     lab.accept(OK)
     before = lab.path.read_bytes()
     for same in (OK, row(measured=1.5e-5, floor=1e-6)):  # within noise
-        assert lab.accept(same, check=True) == (0, "manifests/m.lock.json: as accepted\n")
+        assert lab.accept(same, check=True) == (0, "manifests/m.lock.json: figures as accepted\n")
     code, said = lab.accept(OK, text="other bytes, as another machine may give", check=True)
     assert (code, "  bytes    m:ios: model.onnx" in said) == (0, True)
     for other in ([OK, row("android")], [row("android")], [row(measured=1e-9, floor=1e-6)]):

@@ -108,7 +108,6 @@ def test_every_name_is_in_one_group_and_pairs_that_hold_in_the_same(pairs: list[
         (verdict("sqnr_db", 20.0, 40.0, False), 10.0),
         (verdict("sqnr_db", None, 40.0, True), 0.0),
         (verdict("sqnr_db", -1e9, 40.0, False), BEYOND),
-        (verdict("flip_rate", 0.0, 0.01, False, high=0.02), 2.0),
     ],
 )
 def test_the_share_of_a_limit(row: Verdict, expected: float) -> None:
@@ -225,3 +224,11 @@ def test_a_figure_beside_its_limit(
     metric: str, measured: float, found: Tolerance, worst: int | None, said: str
 ) -> None:
     assert in_words(metric, measured, found, worst) == said
+
+
+def test_a_rate_with_too_few_samples_behind_it_does_not_set_two_runs_apart() -> None:
+    same = verdict("max_abs", 0.0, 1e-5, True)
+    rate = verdict("flip_rate", 0.0, 0.01, False, high=0.05)
+    found = cell([same, rate])
+    assert (found.ok, found.share) == (True, 0.0)
+    assert cell([rate]).ok is None

@@ -53,7 +53,10 @@ class Accept(ProjectCommand):
         for change in changes:
             self.say(f"  {change.kind:<7}  {change.words}")
         if check:
-            self.say(f"{place}: {'is not what `doit accept` would write' if counts else 'as accepted'}")
+            bytes_ = sum(change.kind == "bytes" for change in changes)
+            other = f"; targets with other bytes, which fail nothing: {bytes_}" if bytes_ else ""
+            figures = "is not what `doit accept` would write" if counts else "figures as accepted"
+            self.say(f"{place}: {figures}{other}")
         elif lock == before:
             self.say(f"{place}: nothing to accept, it says so already")
         else:

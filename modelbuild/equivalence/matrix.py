@@ -97,8 +97,12 @@ def _at(cells: Mapping[tuple[str, str], Cell], one: str, two: str) -> Cell:
 
 
 def cell(verdicts: Iterable[Verdict]) -> Cell:
-    """What the `verdicts` of one pair on one output come to, without the largest error."""
-    judged = [each for each in verdicts if each.limit is not None or not each.ok]
+    """What the `verdicts` of one pair on one output come to, without the largest error.
+
+    A rate that too few samples vouch for tells nothing of whether the two differ; the flips themselves do.
+    """
+    demanded = (each for each in verdicts if each.metric != "flip_rate")
+    judged = [each for each in demanded if each.limit is not None or not each.ok]
     faults = [each.metric for each in judged if each.limit is None]
     shares = [share(each) for each in judged if each.limit is not None]
     return Cell(
@@ -112,13 +116,11 @@ def cell(verdicts: Iterable[Verdict]) -> Cell:
 def share(verdict: Verdict) -> float:
     """How much of its limit a verdict uses, above 1 where it is red; BEYOND where that has no end.
 
-    Of a cosine the distance from 1 is taken, of decibels the error's amplitude, of a rate the end of its interval.
+    Of a cosine the distance from 1 is taken, of decibels the error's amplitude.
     """
     measured, limit = verdict.measured, verdict.limit or 0.0
     if measured is None:
         return 0.0 if verdict.ok else BEYOND
-    if verdict.metric == "flip_rate" and verdict.high is not None:
-        measured = verdict.high
     if verdict.metric == "sqnr_db":
         measured, limit = math.exp(min((limit - measured) / 20 * math.log(10), 600)), 1.0
     elif verdict.metric in FLOORS:

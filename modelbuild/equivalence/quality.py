@@ -98,6 +98,10 @@ def _outputs(side: Side, demand: QualityDemand, asked: Asked) -> list[str]:
     fitting = [name for name in chosen if kinds[name] == wanted[0] and name not in lengths]
     if not fitting:
         fact = f"{demand.metric} needs an output of shape {wanted[1]}; there is {_shapes(side.outputs)}"
+        said = [
+            f'"{name}" is of kind {asked[name].kind}' for name in chosen if name in asked and asked[name].kind
+        ]
+        fact += f", and gates/runtime/outputs says that {', '.join(said)}" if said else ""
         raise RecipeError(place, fact, wanted[2])
     return fitting
 

@@ -17,8 +17,8 @@ from modelbuild.equivalence.verdict import Verdict
 
 FILE = "findings.json"
 MOST = 5  # runs that are looked into
-# Nothing inside computes these: the artefact does not give what was asked for.
-WITHOUT_NUMBERS = ("missing", "extra", "dtype", "samples", "empty")
+# Nothing inside computes these: the artefact does not give what was asked for, or too few samples were asked.
+WITHOUT_NUMBERS = ("missing", "extra", "dtype", "samples", "empty", "flip_rate")
 FIRST = ("nan", "inf", "shape", "length", "max_abs")  # what leads to an operation most directly
 Attribution = Callable[[Verdict], tuple[str, Mapping[str, Any]]]
 
