@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from modelbuild.equivalence.attribution import State, blamed, waterfall
+from modelbuild.equivalence.attribution import ONNX, STUDENT, State, blamed, waterfall
+from modelbuild.equivalence.demand import OutputDemand
 
 RNG = np.random.default_rng(5)
 TRUTH = RNG.standard_normal((6, 3)).astype(np.float32)
@@ -22,7 +23,8 @@ def chain(*outputs):
 
 
 def steps(states, limit=0.5, **more):
-    return waterfall({"y": TRUTH}, states, {"y": limit}, **more)["outputs"]["y"]
+    limits = {} if limit is None else {"max_abs": limit}
+    return waterfall({"y": TRUTH}, states, {"y": limits}, **more)["outputs"]["y"]
 
 
 def test_each_step_is_measured_from_the_one_before_and_its_total_from_the_student():
@@ -97,22 +99,108 @@ def test_a_teacher_of_another_shape_is_a_note():
 
 def test_accuracy_is_told_at_every_stage_of_a_classifier():
     wrong = {"y": np.roll(TRUTH, 1, axis=1)}
-    found = waterfall({"y": TRUTH}, chain(moved(0), wrong), {"y": None}, wrong, LABELS)["tasks"]["y"]
+    found = waterfall({"y": TRUTH}, chain(moved(0), wrong), {}, wrong, LABELS)["tasks"]["y"]
     assert found == [
-        {"stage": "teacher", "accuracy": 0.0},
-        {"stage": "distillation", "accuracy": 1.0},
-        {"stage": "export", "accuracy": 1.0},
-        {"stage": "precision", "accuracy": 0.0},
+        {"stage": "teacher", "metric": "accuracy", "value": 0.0},
+        {"stage": "distillation", "metric": "accuracy", "value": 1.0},
+        {"stage": "export", "metric": "accuracy", "value": 1.0},
+        {"stage": "precision", "metric": "accuracy", "value": 0.0},
     ]
+
+
+@pytest.mark.parametrize(("origin", "stage"), [(STUDENT, "student"), (ONNX, "onnx")])
+def test_where_nothing_was_distilled_the_origins_own_figure_goes_by_its_name(origin, stage):
+    found = waterfall({"y": TRUTH}, chain(moved(0)), {}, labels=LABELS, origin=origin)["tasks"]["y"]
+    assert [each["stage"] for each in found] == [stage, "export"]
+
+
+def figures(outputs, states, labels, **asked):
+    said = {name: OutputDemand(**each) for name, each in asked.items()}
+    found = waterfall(outputs, chain(*states), {}, labels=labels, asked=said)["tasks"]
+    return {name: [(each["metric"], each["value"]) for each in rows] for name, rows in found.items()}
+
+
+def test_what_an_output_is_decides_its_metric():
+    """(samples, two or more) of floating numbers are scores, unless the manifest says otherwise."""
+    truth, worse = {"y": TRUTH}, {"y": TRUTH + np.float32(0.5)}
+    assert figures(truth, [worse], LABELS, y={"kind": "regression"}) == {}
+    found = figures(truth, [worse], TRUTH, y={"kind": "regression"})
+    assert found == {"y": [("rmse", 0.0), ("rmse", pytest.approx(0.5))]}
+    assert figures(truth, [worse], TRUTH) == {}
+
+
+TOKENS = np.array([[1, 2, 3], [4, 5, 0]], np.int64)
+
+
+def test_sequences_have_a_token_error_rate():
+    wrong = {"t": np.array([[1, 9, 3], [4, 5, 0]], np.int64)}
+    said = {"kind": "sequence", "padding": 0}
+    assert figures({"t": TOKENS}, [wrong], TOKENS, t=said) == {
+        "t": [("token_error_rate", 0.0), ("token_error_rate", 0.2)]
+    }
+    assert figures({"t": TOKENS}, [wrong], TOKENS)["t"][1] == ("token_error_rate", pytest.approx(1 / 6))
+
+
+def long(junk, ends=(3, 2), start=TOKENS):
+    """Outputs of which the second sample ends before `junk`."""
+    tokens = start.copy()
+    tokens[1, 2] = junk
+    return {"t": tokens, "n": np.array(ends, np.int64)}
+
+
+def test_past_its_own_length_a_sequence_is_not_read():
+    found = figures(
+        long(0), [long(7), long(7, (3, 3))], TOKENS, t={"lengths": "n", "kind": "sequence", "padding": 0}
+    )
+    assert [value for _, value in found["t"]] == [0.0, 0.0, 0.2]
+
+
+def test_past_its_own_length_nothing_is_measured():
+    def told(junk):
+        outputs = long(0)
+        return {**outputs, "t": np.where([[1, 1, 1], [1, 1, 0]], np.float32(1), np.float32(junk))}
+
+    said = {"t": OutputDemand(lengths="n")}
+    states = chain(told(np.nan), told(9))
+    found = waterfall(told(0), states, {"t": {"max_abs": 0.0}}, told(np.inf), asked=said)["outputs"]["t"]
+    assert [(step["max_abs"], step["note"]) for step in found] == [(0.0, "")] * 3 and blamed(found) == ""
+    unsaid = waterfall(told(0), states, {"t": {"max_abs": 0.0}})["outputs"]["t"]
+    assert unsaid[0]["note"] == "it gives NaN or Inf" and blamed(unsaid) == "export"
+
+
+@pytest.mark.parametrize("ends", [np.array([3.0, 2.0]), np.array([3]), None])
+def test_lengths_that_are_none_are_a_fault_of_the_stage_that_gives_them_and_no_error(ends):
+    strange = {"t": long(7)["t"], **({} if ends is None else {"n": ends})}
+    said = {"t": OutputDemand("sequence", "n", 0)}
+    found = waterfall(long(0), chain(strange), {"n": {"max_abs": 0.0}}, labels=TOKENS, asked=said)
+    assert blamed(found["outputs"]["n"]) == "export"
+    assert found["tasks"]["t"][-1]["value"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("limits", "stage", "note"),
+    [
+        ({"max_abs": 0.6, "rmse": 0.6}, "", ""),
+        ({"max_abs": 0.6, "rmse": 0.4}, "export", "in all rmse 0.5, limit 0.4"),
+        ({"cosine": 0.999}, "export", "in all cosine"),
+        ({"max_abs": 0.4, "rmse": 0.4}, "export", ""),
+    ],
+)
+def test_the_total_is_held_to_every_limit(limits, stage, note):
+    found = waterfall({"y": TRUTH}, chain(moved(0.5)), {"y": limits})["outputs"]["y"]
+    assert (
+        blamed(found) == stage and found[0]["note"].startswith(note) and bool(found[0]["note"]) == bool(note)
+    )
+    assert found[0]["limit"] == limits.get("max_abs")
 
 
 @pytest.mark.parametrize("labels", [None, LABELS[:-1], LABELS.astype(np.float32), LABELS - 9, LABELS + 9])
 def test_without_class_numbers_for_its_classes_nothing_is_said_of_a_task(labels):
-    assert waterfall({"y": TRUTH}, chain(moved(0)), {"y": None}, labels=labels)["tasks"] == {}
+    assert waterfall({"y": TRUTH}, chain(moved(0)), {}, labels=labels)["tasks"] == {}
 
 
 def test_what_is_said_is_json_whatever_the_numbers():
     huge = {"y": np.full((6, 3), 3e38, np.float32)}
     opposite = {"y": np.full((6, 3), -3e38, np.float32)}
-    found = waterfall({"y": TRUTH}, chain(huge, opposite, moved(np.inf)), {"y": 1.0})
+    found = waterfall({"y": TRUTH}, chain(huge, opposite, moved(np.inf)), {"y": {"max_abs": 1.0}})
     json.dumps(found, allow_nan=False)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelbuild.equivalence.localise import (
+    SAME,
     between,
     blamed,
     counterparts,
@@ -19,6 +20,7 @@ from modelbuild.equivalence.localise import (
     search,
     words,
 )
+from modelbuild.equivalence.noise import Spread
 from modelbuild.runtimes.base import Inside, Node
 
 
@@ -240,6 +242,7 @@ def test_a_value_that_has_a_counterpart_of_its_own_keeps_it() -> None:
 
 
 ONE = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+HALF, NINE = Spread(0.5, 0.5), Spread(9.0, 9.0)
 
 
 @pytest.mark.parametrize(
@@ -258,36 +261,57 @@ ONE = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
     ],
 )
 def test_how_far_a_value_inside_is_off(found: Any, limit: float, measured: float, ok: bool | None) -> None:
-    assert deviation(ONE, found, limit) == (measured, ok)
+    assert deviation(ONE, found, Spread(limit, limit))[1] is ok
+    assert deviation(ONE, found, Spread(limit, limit)).measured.max_abs == measured
 
 
 def test_an_output_must_have_its_shape() -> None:
-    assert deviation(ONE, ONE.reshape(4), 9.0, output=True).ok is False
-    assert deviation(ONE, ONE.reshape(4), 9.0).ok is None
+    assert deviation(ONE, ONE.reshape(4), NINE, output=True).ok is False
+    assert deviation(ONE, ONE.reshape(4), NINE).ok is None
 
 
 def test_what_the_reference_has_no_number_for_is_not_held_against_anyone() -> None:
     masked = np.array([-np.inf, 1.0, np.nan])
-    assert deviation(masked, np.array([-3e38, 1.0, 0.0]), 0.0) == (0.0, True)
-    assert deviation(masked, np.array([-np.inf, 2.0, np.nan]), 0.5) == (1.0, False)
+    assert deviation(masked, np.array([-3e38, 1.0, 0.0]), SAME) == (SAME, True)
+    assert deviation(masked, np.array([-np.inf, 2.0, np.nan]), HALF) == (Spread(1.0, 1.0), False)
+    assert deviation(masked[::2], np.zeros(2), SAME) == (SAME, True)
 
 
 def test_whole_numbers_are_compared_whatever_their_width() -> None:
-    assert deviation(np.array([1, 2]), np.array([1, 2], np.int32), 0.0).ok
-    assert deviation(np.array([True, False]), np.array([True, True]), 0.0) == (1.0, False)
+    assert deviation(np.array([1, 2]), np.array([1, 2], np.int32), SAME).ok
+    found = deviation(np.array([True, False]), np.array([True, True]), SAME)
+    assert found == (Spread(1.0, 0.5**0.5), False)
+
+
+@pytest.mark.parametrize(
+    ("limits", "ok"),
+    [(Spread(1.0, 0.5), True), (Spread(0.9, 0.5), False), (Spread(1.0, 0.49), False)],
+)
+def test_a_value_is_held_to_both_limits(limits: Spread, ok: bool) -> None:
+    """Of four values one is off by 1, which is a root mean square of 0.5."""
+    assert deviation(ONE, np.where(ONE == 2, 3, ONE), limits) == (Spread(1.0, 0.5), ok)
 
 
 def test_samples_are_told_apart_where_they_come_first() -> None:
     other = ONE + np.array([[0.0], [1.0]], np.float32)
-    assert [each.ok for each in deviations(ONE, other, 0.5, 2)] == [True, False]
-    assert [each.ok for each in deviations(ONE, other, 0.5, 4)] == [False] * 4
+    assert [each.ok for each in deviations(ONE, other, HALF, 2)] == [True, False]
+    assert [each.ok for each in deviations(ONE, other, HALF, 4)] == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("rmse", "oks"),
+    [(0.75, [True, True]), (0.7, [True, False]), (0.1, [True, False])],  # of all samples it is 0.707
+)
+def test_the_rmse_of_one_sample_counts_where_that_of_all_does_not_hold(rmse: float, oks: list[bool]) -> None:
+    other = ONE + np.array([[0.0], [1.0]], np.float32)
+    assert [each.ok for each in deviations(ONE, other, Spread(9.0, rmse), 2)] == oks
 
 
 FINDING: Mapping[str, Any] = {
     "run": "android.1.18.1",
     "op": {"name": "node_Conv_55", "kind": "Conv", "module": "features.4.0"},
     "region": ["node_Conv_55"],
-    "inside": {"measured": 0.5, "limit": 1e-5},
+    "inside": {"metric": "max_abs", "measured": 0.5, "limit": 1e-5},
     "samples": [17, 3],
     "confirmed": 2,
     "folder": "android.1.18.1",
@@ -304,12 +328,17 @@ def test_a_finding_is_one_sentence() -> None:
 
 
 def test_a_region_and_a_missing_number_and_no_script_are_said() -> None:
-    found = {**FINDING, "region": ["a", "b"], "inside": {"measured": None, "limit": 1e-5}, "script": ""}
+    found = {**FINDING, "region": ["a", "b"], "inside": {**FINDING["inside"], "measured": None}, "script": ""}
     said = words({**found, "op": {**FINDING["op"], "module": ""}})
     assert said == (
         "android.1.18.1: Conv node_Conv_55, one of 2 operations is the first to differ: no number against 1e-05, "
         "in 2 of 2 samples"
     )
+
+
+def test_a_metric_that_is_not_the_usual_one_is_said() -> None:
+    said = words({**FINDING, "inside": {**FINDING["inside"], "metric": "rmse"}})
+    assert "is the first to differ: rmse 0.5 against 1e-05, in" in said
 
 
 def test_a_finding_without_an_operation_says_why() -> None:

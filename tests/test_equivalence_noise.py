@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from modelbuild import tensors
 from modelbuild.equivalence import metrics, noise
+from modelbuild.equivalence.demand import OutputDemand
 from modelbuild.equivalence.noise import FP64, NUDGED, OPTIMISATION, THREADS, Noise, Spread, describe, measure
 from modelbuild.errors import RecipeError
 
@@ -141,6 +142,59 @@ def test_a_movement_without_end_is_kept_as_such(value: float, tmp_path: Path) ->
     assert noise.read(tmp_path / "noise.json") == whole
 
 
+SAID = {"y": OutputDemand(lengths="n")}
+ENDS = np.array([3, 1], np.int64)
+
+
+def cut(junk: float, ends: Any = ENDS, dtype: str = "f4") -> dict[str, Any]:
+    """y [2, 3, 2], 1 to the end of a sample and `junk` past it, and each sample's length."""
+    kept = np.arange(3) < ends[:, None]
+    return {"y": np.where(kept[:, :, None], 1, junk * np.ones(2)).astype(dtype), "n": ends}
+
+
+@pytest.mark.parametrize("junk", [np.nan, np.inf, 5.0])
+@pytest.mark.parametrize("chunk", [1, 5, 1 << 20])
+def test_past_a_samples_length_there_is_nothing_to_measure(
+    junk: float, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(noise, "CHUNK", chunk)
+    moved = cut(-junk, dtype="f8")
+    moved["y"][0, 0, 0] += 0.5
+    found = measure(cut(junk), {FP64: moved}, {"float16": cut(7)}, asked=SAID).of("y")
+    assert (found.values, found.least, found.most, found.mean) == (12, 0.0, 1.0, pytest.approx(8 / 12))
+    assert found.sources == {FP64: Spread(0.5, pytest.approx(0.5 / 12**0.5))}
+    assert found.rounded == {"float16": Spread(0, 0)}
+    unsaid = measure(cut(junk), {FP64: moved}, {})
+    assert ("y" in unsaid.outputs) is (junk == 5.0)
+
+
+def test_of_two_lengths_the_shorter_counts() -> None:
+    """A sample that ends elsewhere is a fault by itself, of its length."""
+    for mine, theirs in ((ENDS, ENDS - 1), (ENDS, ENDS + 1)):
+        found = measure(cut(3, mine), {FP64: cut(np.nan, theirs)}, {}, asked=SAID)
+        assert found.of("y").sources[FP64] == Spread(0, 0)
+
+
+def test_a_source_without_such_lengths_is_cut_to_the_references() -> None:
+    for ends in (None, ENDS.astype(np.float32), ENDS[:1]):
+        other = {"y": cut(9)["y"], **({} if ends is None else {"n": ends})}
+        sums = noise.between("y", cut(np.nan), other, SAID)
+        assert noise.spread(sums) == Spread(0, 0)
+
+
+def test_what_has_no_lengths_or_positions_is_read_to_the_end() -> None:
+    told = {**moved(0.25), "n": Y}
+    for asked in ({}, {"y": OutputDemand(lengths="none")}, {"y": OutputDemand(kind="regression")}):
+        assert noise.spread(noise.between("y", {"y": Y, "n": Y}, told, asked)) == Spread(0.25, 0.125)
+    flat = {"y": Y[:, 0], "n": ENDS}
+    assert noise.between("y", flat, flat, SAID).count == 2
+
+
+def test_lengths_of_the_reference_that_are_none_are_refused() -> None:
+    with pytest.raises(RecipeError, match='"n" gives lengths, and is float32'):
+        measure({"y": cut(1)["y"], "n": ENDS.astype(np.float32)}, {}, {}, asked=SAID)
+
+
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     whole = measure({"y": Y, "n": Y.astype(np.int64)}, {FP64: {**moved(0.25), "n": Y.astype(np.int64)}}, {})
     noise.write(tmp_path / "noise.json", whole)
@@ -163,16 +217,17 @@ def test_a_spread_is_that_of_all_its_batches() -> None:
     assert noise.spread(s) == Spread(3.0, np.sqrt(5.0))
 
 
-def test_arrays_are_read_in_pieces(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [{}, {"y": OutputDemand(lengths="n")}])
+def test_arrays_are_read_in_pieces(tmp_path: Path, asked: Any) -> None:
     """Of 32 MB in a file a few pieces of 8 MB in float64 are held at a time, whatever the file's size."""
     array = np.random.default_rng(0).random((8, 1 << 20), dtype=np.float32)
     tensors.save(tmp_path / "y.safetensors", {"y": array})
     held = []
     for copies in (1, 8):
-        tensors.save(tmp_path / "y.safetensors", {"y": array[:copies]})
+        tensors.save(tmp_path / "y.safetensors", {"y": array[:copies], "n": np.full(copies, 9)})
         y = tensors.opened(tmp_path / "y.safetensors")
         tracemalloc.start()
-        measure(y, {FP64: tensors.opened(tmp_path / "y.safetensors")}, {})
+        measure(y, {FP64: tensors.opened(tmp_path / "y.safetensors")}, {}, asked=asked)
         held.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert held[1] < 1.2 * held[0]

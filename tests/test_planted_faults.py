@@ -18,7 +18,7 @@ import third_party_onnx
 from planted import ONNX_FAULTS, Made, in_core_ml, in_onnx
 
 from modelbuild import nodejs
-from modelbuild.recipes import values
+from modelbuild.recipes import repro, values
 from modelbuild.runtimes import base
 
 Plant = Callable[[Path], None]
@@ -166,6 +166,24 @@ def test_in_a_model_of_others(kind: str, number: int, basic_pitch: Made, tmp_pat
     name = nodes_of(basic_pitch)[number].name
     found = planted.found(basic_pitch, tmp_path, "onnxruntime", {}, in_onnx(ONNX_FAULTS[kind], name))
     check(tmp_path, *found, f"{name} (down)" if kind == "half_precision" else name, "")
+
+
+# A round trip through float16 before a sigmoid: small errors all over, of which no single one is too large.
+@pytest.mark.parametrize("number", [233, 240, 245])
+def test_a_fault_that_is_red_on_rmse_alone(
+    number: int, basic_pitch: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked, real = list[str](), repro.ranked
+    monkeypatch.setattr(
+        repro, "ranked", lambda due, ran, metric="": ranked.append(metric) or real(due, ran, metric)
+    )
+    name = nodes_of(basic_pitch)[number].name
+    plant = in_onnx(ONNX_FAULTS["half_precision"], name)
+    judged, found = planted.found(basic_pitch, tmp_path, "onnxruntime", {}, plant)
+    one = check(tmp_path, judged, found, f"{name} (down)", "")
+    assert (one["metric"], one["inside"]["metric"]) == ("rmse", "rmse")
+    assert ranked == ["rmse"]
+    assert one["confirmed"] == len(one["samples"])
 
 
 def test_a_model_of_others_that_is_not_spoilt_has_no_findings(basic_pitch: Made, tmp_path: Path) -> None:

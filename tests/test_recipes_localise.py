@@ -20,6 +20,8 @@ from runtime_conformance import dense, dense_inputs, installed
 
 from modelbuild import nodejs
 from modelbuild.equivalence import verdict
+from modelbuild.equivalence.localise import NO_NUMBER, SAME
+from modelbuild.equivalence.noise import Spread
 from modelbuild.equivalence.verdict import Verdict
 from modelbuild.errors import RecipeError
 from modelbuild.recipes import localise, repro, repro_folder
@@ -75,10 +77,10 @@ DATA = np.arange(1, 31, dtype=np.float32).reshape(10, 3)
 
 def truth(rows: tuple[int, ...], rounds: str | None) -> tuple[Any, Any]:
     value = DATA[list(rows)]
-    found = {"x": Value(value, 0.0, {})}
+    found = {"x": Value(value, SAME, {})}
     for name, healthy in HEALTHY.items():
         value = healthy(value)
-        found[name] = Value(value, 0.0, {})
+        found[name] = Value(value, SAME, {})
     return {"x": DATA[list(rows)]}, found
 
 
@@ -95,7 +97,7 @@ def test_the_operation_is_found_in_one_call() -> None:
     found = search(chain)
     assert [each.node.name for each in found.blames] == ["more"]
     assert (found.samples, found.sample, found.confirmed) == ((9, 0, 5), 9, 3)
-    assert found.judged["more"][found.row].measured == 0.5
+    assert found.judged["more"][found.row].measured == Spread(0.5, 0.5)
     assert chain.asked == [("double", "more", "square", "out")]
 
 
@@ -132,7 +134,7 @@ def test_two_faults_are_both_named_where_the_second_is_seen_by_itself() -> None:
 def test_no_number_fails_and_is_the_worst() -> None:
     found = search(Chain({"square": lambda v: v * np.float32("nan")}))
     assert (found.blames[0].node.name, found.worst) == ("square", "square")
-    assert found.judged["square"][0].measured == np.inf
+    assert found.judged["square"][0].measured == NO_NUMBER
 
 
 def test_values_without_a_counterpart_make_a_region() -> None:
@@ -167,6 +169,12 @@ def test_samples_are_ranked_by_their_largest_error() -> None:
     assert repro.ranked(due, ran) == [2, 1, 3, 0]
     assert repro.ranked(due, ran[:2]) == [1, 0]
     assert repro.ranked(due, ran[:, :1]) == [0, 1, 2, 3]
+
+
+def test_of_what_is_red_on_rmse_the_samples_are_ranked_by_theirs() -> None:
+    ran = np.array([[0, 3], [2.5, 2.5], [np.nan, 0]], np.float32)
+    assert repro.ranked(np.zeros_like(ran), ran, "rmse") == [2, 1, 0]
+    assert repro.ranked(np.zeros_like(ran), ran, "max_abs") == [2, 0, 1]
 
 
 # -- the target
@@ -252,7 +260,7 @@ def test_a_trouble_on_the_way_is_the_reason(tmp_path: Path, monkeypatch: pytest.
     shutil.rmtree(tmp_path / "verdict")
     shutil.rmtree(tmp_path / "out")
     (one,) = findings(tmp_path, ROW)
-    assert one["reason"] == "repro: blind does not show the values inside an artefact"
+    assert one["reason"] == "blind does not show the values inside an artefact"
 
 
 def test_stage_and_steps_come_from_who_knows_them(tmp_path: Path) -> None:
@@ -346,6 +354,23 @@ def altered(folder: Path, to: Path, **about: Any) -> Path:
     told["reproduce"] |= about
     (to / "finding.json").write_text(json.dumps(told))
     return to
+
+
+LIMITS = [({"max_abs": 9, "rmse": 9}, 0), ({"max_abs": 9, "rmse": 0}, 1), ({"max_abs": 0, "rmse": 9}, 1)]
+
+
+def limited(folder: Path, limits: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The values of a finding, held to other limits."""
+    told = json.loads((folder / "finding.json").read_text())["reproduce"]["values"]
+    return [{**value, "limits": limits} for value in told]
+
+
+@pytest.mark.parametrize(("limits", "code"), LIMITS)
+def test_the_script_holds_a_value_to_both_limits(
+    shown: tuple[Path, dict[str, Any]], tmp_path: Path, limits: Mapping[str, float], code: int
+) -> None:
+    folder = altered(shown[0], tmp_path / "copy", values=limited(shown[0], limits))
+    assert start(folder)[0] == code
 
 
 def test_another_version_is_not_tried_unless_asked(
@@ -461,6 +486,10 @@ def test_node_shows_what_python_does_not(
             [str(node), str(folder / "reproduce.mjs"), *arguments], capture_output=True, text=True
         )
         assert (done.returncode, done.stdout.splitlines()[-1]) == (code, last)
+    for number, (limits, code) in enumerate(LIMITS):
+        held = altered(folder, tmp_path / str(number), values=limited(folder, limits))
+        done = subprocess.run([str(node), str(held / "reproduce.mjs"), str(dist)], capture_output=True)
+        assert done.returncode == code
     bare = altered(folder, tmp_path / "copy", reference="")
     done = subprocess.run(
         [str(node), str(bare / "reproduce.mjs"), "reference"], capture_output=True, text=True
@@ -468,3 +497,10 @@ def test_node_shows_what_python_does_not(
     words = "cannot be tried here: this folder has no reference model\n"
     assert (done.returncode, done.stdout) == (2, words)
     assert "npm install onnxruntime-web@" in (folder / "README.txt").read_text()
+
+
+def test_an_excerpt_in_onnx_of_a_runtime_nobody_knows_is_run_by_onnx_runtime(tmp_path: Path) -> None:
+    suspect = Suspect("other", object(), tmp_path, {"options": {}}, None, "7", "cpu")
+    (program,) = repro_folder.programs(suspect, "shipped.onnx")
+    assert program.install == f"pip install numpy onnxruntime=={version('onnxruntime')}"
+    assert repro_folder.programs(suspect, "shipped.bin") == ()

@@ -186,6 +186,60 @@ def quantised_model() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
+def ragged_model() -> onnx.ModelProto:
+    """x [n, 4] by weights where its sample, `length` [n], has not ended, and no number past that."""
+    nodes = [
+        helper.make_node("Unsqueeze", ["length", "one"], ["end"]),
+        helper.make_node("Less", ["positions", "end"], ["inside"]),
+        helper.make_node("MatMul", ["x", "w"], ["all"]),
+        helper.make_node("Where", ["inside", "all", "nothing"], ["y"]),
+        helper.make_node("Identity", ["length"], ["ends"]),
+    ]
+    rng = np.random.default_rng(1)
+    constants = {
+        "one": np.array([1]),
+        "positions": np.arange(4),
+        "w": rng.standard_normal((4, 4)).astype(np.float32),
+        "nothing": np.float32("nan"),
+    }
+    real, whole = TensorProto.FLOAT, TensorProto.INT64
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [
+            helper.make_tensor_value_info("x", real, ["n", 4]),
+            helper.make_tensor_value_info("length", whole, ["n"]),
+        ],
+        [
+            helper.make_tensor_value_info("y", real, ["n", 4]),
+            helper.make_tensor_value_info("ends", whole, ["n"]),
+        ],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def test_past_a_samples_length_a_model_may_give_what_it_likes(tmp_path: Path) -> None:
+    for role in ("onnx", "reference", "noise", "evaluation"):
+        (tmp_path / role).mkdir()
+    onnx.save(ragged_model(), tmp_path / "onnx" / "model.onnx")
+    data = {
+        "x": np.random.default_rng(0).standard_normal((70, 4), dtype=np.float32),
+        "length": np.arange(70) % 4 + 1,
+    }
+    dataset.write(tmp_path / "evaluation", dataset.DataSet(data, None))
+    inputs = {role: tmp_path / role for role in ("onnx", "evaluation", "reference")}
+    reference.onnx_outputs(inputs, {}, tmp_path / "reference")
+    found = {}
+    for said in ({}, {"outputs": {"y": {"lengths": "ends"}}}):
+        noise.measure(inputs, said, tmp_path / "noise")
+        found[bool(said)] = noises.read(tmp_path / "noise" / noises.FILE)
+    assert set(found[False].outputs) == {"ends"} and set(found[True].outputs) == {"ends", "y"}
+    y = found[True].of("y")
+    assert set(y.sources) == {FP64, NUDGED, OPTIMISATION, THREADS} and not y.uncounted
+    assert y.values == 280 and 0 < y.sources[FP64].rmse < y.sources[FP64].max_abs < 1e-5
+
+
 def test_honest_runs_hold_and_a_planted_change_does_not(made: Made) -> None:
     found, truth = made.measured().of("logits"), outputs(made.root / "reference")
     limits = tolerance("logits", found, AUTO).limits

@@ -4,12 +4,18 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import planted
 import pytest
+from onnx import numpy_helper
 from planted import ONNX_FAULTS, in_onnx
 
-from modelbuild import tensors
+from modelbuild import dataset, tensors
+from modelbuild.dataset import DataSet
+from modelbuild.equivalence import demand
+from modelbuild.equivalence import noise as noises
 from modelbuild.equivalence.attribution import blamed
+from modelbuild.equivalence.tolerance import tolerance
 from modelbuild.errors import RecipeError
 from modelbuild.recipes import noise, platform, steps
 from modelbuild.runtimes import base
@@ -28,8 +34,8 @@ def digits(tmp_path_factory):
     return made
 
 
-def waterfall(made, folder, runtime="onnxruntime", options=None, plant=None, **inputs):
-    """Convert, spoil, run and measure; `inputs` take the place of the model's own folders."""
+def waterfall(made, folder, runtime="onnxruntime", options=None, plant=None, said=None, **inputs):
+    """Convert, spoil, run and measure; `inputs` take the place of the model's own folders, `said` is of outputs."""
     options, roles = options or {}, {**made.inputs, **inputs}
     artifact = folder / "artifact"
     artifact.mkdir()
@@ -43,7 +49,8 @@ def waterfall(made, folder, runtime="onnxruntime", options=None, plant=None, **i
     roles |= {"run": folder / "run", **({"rounded": roles["rounded.float16"]} if way.rounds else {})}
     out = folder / "out"
     out.mkdir()
-    steps.measure(roles, {**told, **GATE, "run": "p", "rounds": way.rounds}, out)
+    asked = {"gate": {**GATE["gate"], **({"outputs": said} if said else {})}}
+    steps.measure(roles, {**told, **GATE, **asked, "run": "p", "rounds": way.rounds}, out)
     found = json.loads((out / steps.FILE).read_text())
     assert found["run"] == "p"
     return found
@@ -60,7 +67,13 @@ def test_an_honest_run_has_every_stage_and_none_is_blamed(digits, tmp_path):
     assert blamed(logits) == "" and all(step["ok"] for step in logits)
     assert logits[-1]["max_abs"] == 0, "the file that ships is the canonical one"
     assert "onnxruntime" in logits[1]["to"] and "optimisation disabled" in logits[1]["to"]
-    assert {each["stage"] for each in found["tasks"]["logits"]} >= {"export", "artefact"}
+    assert [each["stage"] for each in found["tasks"]["logits"]] == ["student", *stages(found)]
+    assert {each["metric"] for each in found["tasks"]["logits"]} == {"accuracy"}
+
+
+def test_what_the_manifest_says_of_an_output_decides_its_task(digits, tmp_path):
+    found = waterfall(digits, tmp_path, said={"logits": {"kind": "regression"}})
+    assert found["tasks"] == {}, "its labels are class numbers"
 
 
 def test_a_fault_in_the_artefact_is_the_artefacts(digits, tmp_path):
@@ -126,9 +139,30 @@ def test_a_version_that_cannot_run_the_canonical_file_is_a_note_and_no_error(dig
 def test_of_a_given_onnx_file_nothing_was_exported(digits, tmp_path):
     given = planted.third_party(tmp_path / "given", digits.inputs["onnx"] / "model.onnx", _data(digits))
     noise.measure(given.inputs, {}, given.inputs["noise"])
+    labels = tensors.load(digits.inputs["evaluation"] / "data.safetensors")["label"]
+    dataset.write(given.inputs["evaluation"], DataSet(_data(digits), labels))
     found = waterfall(given, tmp_path)
     assert stages(found) == ["runtime", "optimisation", "artefact"]
     assert found["outputs"]["logits"][0]["from"] == "the ONNX file, optimisations off"
+    assert [each["stage"] for each in found["tasks"]["logits"]] == ["onnx", *stages(found)]
+
+
+def test_a_fault_that_is_red_on_rmse_alone_is_the_artefacts_too(digits, tmp_path):
+    """Moved by a little everywhere: the limit on rmse is the lower one."""
+    measured = noises.read(digits.inputs["noise"] / noises.FILE)
+    limits = tolerance("logits", measured.of("logits"), demand.RuntimeDemand()).limits
+    by = (limits["max_abs"] + limits["rmse"]) / 2
+
+    def plant(folder):
+        model = onnx.load(folder / "model.onnx")
+        bias = next(each for each in model.graph.initializer if each.name == "head.bias")
+        array = numpy_helper.to_array(bias)
+        bias.CopyFrom(numpy_helper.from_array((array + np.float32(by)).astype(np.float32), bias.name))
+        onnx.save(model, folder / "model.onnx")
+
+    logits = waterfall(digits, tmp_path, plant=plant)["outputs"]["logits"]
+    assert blamed(logits) == "artefact" and logits[-1]["total"] < logits[-1]["limit"]
+    assert logits[-1]["note"].startswith("in all rmse ")
 
 
 def _data(made):

@@ -15,9 +15,12 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from modelbuild import network, samples
+from modelbuild.equivalence import localise
+from modelbuild.equivalence.localise import NO_NUMBER, SAME
+from modelbuild.equivalence.noise import Spread
 from modelbuild.errors import RecipeError
 from modelbuild.recipes import export, identity, rounded, values
-from modelbuild.recipes.values import Value, limit
+from modelbuild.recipes.values import Value, limits
 
 torch.set_num_threads(1)
 ARITHMETICS = ("float16", "float16-sums", "int8-symmetric-16-float16")
@@ -68,7 +71,7 @@ def test_pytorch_and_onnx_agree_on_every_value_that_both_have(any_net: Home) -> 
     assert {value for value in theirs if names[value].fx} == ours.keys()
     for name, value in ours.items():
         assert (value.array.shape, value.array.dtype) == (theirs[name].array.shape, theirs[name].array.dtype)
-        assert apart(value.array, theirs[name].array) <= limit(value, None), name
+        assert localise.deviation(value.array, theirs[name].array, limits(value, None)).ok, name
 
 
 def test_values_are_the_modules_own(convnet: Home) -> None:
@@ -93,11 +96,11 @@ def test_the_floor_is_what_float64_and_moved_inputs_do(
     monkeypatch.setattr(samples, "DIRECTIONS", ())
     wide = convnet.values()
     for name, value in both.items():
-        assert value.floor == max(moved[name].floor, wide[name].floor)
-    assert (
-        0 < wide["logits"].floor < 1e-6
-        and 0 < moved["image"].floor == wide["image"].floor + moved["image"].floor
-    )
+        for metric in ("max_abs", "rmse"):
+            parts = [getattr(each[name].floor, metric) for each in (moved, wide)]
+            assert getattr(value.floor, metric) == max(parts)
+    assert 0 < wide["logits"].floor.rmse < wide["logits"].floor.max_abs < 1e-6
+    assert moved["image"].floor.rmse > 0 and wide["image"].floor == SAME
 
 
 def test_float64_is_float64_inside(convnet: Home) -> None:
@@ -119,9 +122,9 @@ def test_each_arithmetic_below_float32_moves_the_outputs_as_it_moves_the_modules
     for arithmetic in ARITHMETICS:
         module = nets.NETS["convnet"].module(width=2)
         want = rounded.rounded(module, few, arithmetic)["logits"]
-        moved = found["logits"].rounded[arithmetic]
+        moved = found["logits"].rounded[arithmetic].max_abs
         assert moved == pytest.approx(apart(found["logits"].array, want), rel=0.5) and moved > 1e-5
-    relu = found["relu_1"].rounded
+    relu = {name: each.rmse for name, each in found["relu_1"].rounded.items()}
     assert relu["float16"] < relu["float16-sums"] and relu["float16"] < relu["int8-symmetric-16-float16"]
 
 
@@ -133,24 +136,46 @@ def test_an_arithmetic_that_is_none_is_refused(convnet: Home) -> None:
 # -- limits
 
 
-def value(array: Any, floor: float = 0.0, **apart: float) -> Value:
+FLOOR, MOST = Spread(1e-3, 1e-4), Spread(8e-3, 8e-4)
+
+
+def value(array: Any, floor: Spread = SAME, **apart: Spread) -> Value:
     return Value(np.asarray(array, np.float32), floor, apart)
 
 
-def test_the_limit_is_that_of_auto() -> None:
-    ulp = float(np.spacing(np.float32(3.0)))
-    assert limit(value([1.0, -3.0]), None) == 4 * ulp
-    assert limit(value([1.0], 1e-3), None) == 8e-3
-    assert limit(value([1.0], 1e-3, half=0.25), "half") == 0.5
-    assert limit(value([1.0], 1e-3, half=0.25), None) == limit(value([1.0], 1e-3, half=0.25), "other") == 8e-3
+def test_the_limits_are_those_of_auto() -> None:
+    largest, mean = (float(np.spacing(np.float32(size))) for size in (5.0, 2.5))
+    assert largest > mean
+    assert limits(value([0, 0, 0, -5.0]), None) == Spread(4 * largest, 4 * mean)
+    assert limits(value([1.0], FLOOR), None) == MOST
+    half = value([1.0], FLOOR, half=Spread(0.25, 0.125))
+    assert limits(half, "half") == Spread(0.5, 0.25)
+    assert limits(half, None) == limits(half, "other") == MOST
 
 
 def test_what_is_no_number_makes_no_limit() -> None:
-    assert limit(value([1.0], 1e-3, half=float("inf")), "half") == 8e-3
-    assert limit(value([1.0, float("inf"), float("nan")]), None) == 4 * float(np.spacing(np.float32(1)))
-    assert limit(value([float("-inf")]), None) == 0.0
-    whole = Value(np.arange(3), 0.0, {})
-    assert limit(whole, None) == 0.0
+    ulp = 4 * float(np.spacing(np.float32(1)))
+    assert limits(value([1.0], FLOOR, half=NO_NUMBER), "half") == MOST
+    assert limits(value([1.0, float("inf"), float("nan")]), None) == Spread(ulp, ulp)
+    assert limits(value([float("-inf")]), None) == SAME
+    whole = Value(np.arange(3), SAME, {})
+    assert limits(whole, None) == SAME
+
+
+@pytest.mark.parametrize(
+    ("due", "other", "found"),
+    [
+        ([np.nan, np.inf, 1.0], [np.nan, np.inf, 1.0], SAME),
+        ([np.nan, 1.0], [0.0, 1.0], NO_NUMBER),
+        ([np.inf, 1.0], [-np.inf, 1.0], NO_NUMBER),
+        ([0.0, 1.0], [np.nan, 1.0], NO_NUMBER),
+        ([0.0, 1.0], [0.0], NO_NUMBER),
+        ([], [], SAME),
+    ],
+)
+def test_one_that_alone_is_no_number_is_infinitely_far(due: Any, other: Any, found: Spread) -> None:
+    assert values._apart(np.array(due), np.array(other)) == found
+    assert values._apart(np.array(due), None) == SAME
 
 
 class Steep(nn.Module):
@@ -175,7 +200,7 @@ def test_a_value_that_rounding_takes_beyond_all_numbers_is_left_out(tmp_path: Pa
     found = home(tmp_path, Steep(), {"x": np.array([[edge, -1.0], [1.0, -2.0]], np.float32)}).values(2)
     assert "exp" not in found and {"y", "where"} <= found.keys()
     masked = found["where"]
-    assert not np.isfinite(masked.array).all() and masked.floor == 0.0
+    assert not np.isfinite(masked.array).all() and masked.floor == SAME
 
 
 # -- nothing is guessed
@@ -240,7 +265,7 @@ def test_a_given_file_without_a_float64_form_has_the_floor_of_moved_inputs(tmp_p
         tmp_path, {"x": np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)}
     )
     assert found.keys() == {"x", "q", "scale", "zero", "y"}
-    assert found["scale"].floor > 0 and found["q"].array.dtype == np.uint8
+    assert found["scale"].floor.max_abs > 0 and found["q"].array.dtype == np.uint8
 
 
 def test_a_file_that_onnx_runtime_refuses_is_refused_in_words(tmp_path: Path) -> None:

@@ -406,3 +406,11 @@ def test_the_page_tells_a_shared_fault_once_too() -> None:
     text = page(report)
     assert text.count('<article class="card"><h3>android') == 1
     assert "the same in android.2, android.3" in text
+
+
+def test_a_reproducer_is_run_by_the_python_that_it_was_seen_with() -> None:
+    known = deep("logits", "android.1")
+    old = dataclasses.replace(known.diagnoses[0], environment="ab 12")
+    report = dataclasses.replace(broken(RED), details=dataclasses.replace(known, diagnoses=(old,)))
+    command = "'.cache/environments/ab 12/bin/python' .cache/out/m/repro/logits/logits"
+    assert closing_lines(report)[-1] == f"next: {command}"

@@ -11,7 +11,7 @@ from test_report import PAYLOADS, deep, green, platform, verdict
 from test_report_html import Reader
 
 from modelbuild.report import axis, details, diagnoses, drift, heatmap, histograms, waterfall
-from modelbuild.report.details import Details, Histogram, Margins, Matrix, Step, Waterfall
+from modelbuild.report.details import Details, Histogram, Margins, Matrix, Quality, Step, Waterfall
 from modelbuild.report.html import page
 from modelbuild.report.junit import document
 from modelbuild.report.markdown import summary
@@ -185,6 +185,19 @@ def test_the_step_that_turns_a_run_red_is_marked_and_no_other() -> None:
     assert names[2] == ("the runtime", "", "the same bits, total 1e-6")
     assert markup.count('class="turns"') == 1
     assert "max_abs, logarithmic; limit 0.0001" in markup
+
+
+@pytest.mark.parametrize(
+    ("origin", "whose"),
+    [("teacher", "the teacher"), ("student", "the student"), ("onnx", "the ONNX file")],
+)
+def test_the_figure_of_the_task_goes_by_its_metric_at_each_step_and_before_the_first(
+    origin: str, whose: str
+) -> None:
+    tasks = tuple(Quality(stage, 0.25, "token_error_rate") for stage in (origin, "export"))
+    markup = waterfall.draw([Waterfall("a", {"x": STEPS[1:]}, {"x": tasks})])
+    assert f"<span>{whose}'s token_error_rate: 0.25</span>" in markup
+    assert "total 1e-6, token_error_rate 0.25</span>" in markup and markup.count("token_error_rate") == 2
 
 
 def test_red_waterfalls_stand_first_and_a_step_that_could_not_be_run_says_why() -> None:

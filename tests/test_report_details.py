@@ -19,7 +19,7 @@ from modelbuild.equivalence.gate import Evaluation, Platform, runtime_gate
 from modelbuild.errors import RecipeError
 from modelbuild.recipes.repro_finding import UNKNOWN
 from modelbuild.report import details
-from modelbuild.report.details import Details
+from modelbuild.report.details import Details, Quality
 from modelbuild.runtimes.base import Run
 
 FILES = ("verdict.runtime/matrix.json", "android.steps/steps.json", "noise/noise.json", "repro/findings.json")
@@ -44,7 +44,7 @@ def test_all_of_it_is_read(folder: Path) -> None:
     assert known.matrices["embedding"].margins == {}
     assert [step.stage for step in known.waterfalls[0].outputs["logits"]][:2] == ["distillation", "export"]
     assert known.waterfalls[0].outputs["logits"][1].after == "the canonical ONNX file, optimisations off"
-    assert known.waterfalls[0].tasks["logits"][0].accuracy == 0.9944
+    assert known.waterfalls[0].tasks["logits"][0] == Quality("teacher", 0.9944)
     assert known.noise["logits"].sources["fp64"].max_abs == 4.44e-6
     found = known.diagnoses[0]
     assert found.op is not None and found.inside is not None
@@ -72,7 +72,7 @@ def test_what_the_gate_and_its_helpers_write_is_read(tmp_path: Path) -> None:
         State("runtime", "own", None, "none here"),
         State("artefact", "ships", bad),
     ]
-    steps = {"run": "android.1", **waterfall(truth, states, {"logits": 1e-5}, bad, labels)}
+    steps = {"run": "android.1", **waterfall(truth, states, {"logits": {"max_abs": 1e-5}}, bad, labels)}
     (red, *_) = [row for row in judged.verdicts if not row.ok and row.against == "reference"]
     told = {name: getattr(red, name) for name in ("run", "output", "metric", "measured", "limit")}
     finding = {**told, "stage": "artefact", **UNKNOWN, "reason": "none", "steps": {}, "words": "none"}

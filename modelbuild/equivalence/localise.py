@@ -8,16 +8,19 @@ an answer: an operation, or the region between the last values that are right an
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelbuild.equivalence.noise import Spread
 from modelbuild.runtimes.base import Inside, Node
 
 Array = NDArray[Any]
 Passes = Mapping[str, bool | None]
 ALIKE = ("cast", "identity")  # operations that give what they read
+SAME, NO_NUMBER = Spread(0.0, 0.0), Spread(np.inf, np.inf)
 
 
 class Blame(NamedTuple):
@@ -33,9 +36,9 @@ class Blame(NamedTuple):
 
 
 class Deviation(NamedTuple):
-    """`measured` is the largest difference, infinite where there is no number; `ok` None where not comparable."""
+    """`measured` is how far a value is off, infinite where there is no number; `ok` None where not comparable."""
 
-    measured: float
+    measured: Spread
     ok: bool | None
 
 
@@ -138,29 +141,46 @@ def counterparts(inside: Inside, known: Collection[str]) -> dict[str, str]:
     return found
 
 
-def deviation(reference: Array, found: Array, limit: float, output: bool = False) -> Deviation:
+def distance(reference: Array, found: Array) -> Spread:
+    """Between arrays of one shape; what the reference itself has no number for proves nothing."""
+    one, two = reference.astype(np.float64), found.astype(np.float64)
+    due = np.isfinite(one)
+    if not due.any():
+        return SAME
+    apart = np.abs(one[due] - two[due])
+    with np.errstate(over="ignore"):
+        measured = Spread(float(apart.max()), float(np.sqrt(np.mean(apart * apart))))
+    return measured if measured.finite else NO_NUMBER
+
+
+def within(measured: Spread, limits: Spread) -> bool:
+    return measured.max_abs <= limits.max_abs and measured.rmse <= limits.rmse
+
+
+def deviation(reference: Array, found: Array, limits: Spread, output: bool = False) -> Deviation:
     """How far `found` is from `reference`; `output`: of a value inside another layout is none of our business."""
     kinds = reference.dtype.kind + found.dtype.kind
     if reference.shape != found.shape:
         other_layout = reference.size == found.size and not output
-        return Deviation(np.inf, None if other_layout else False)
+        return Deviation(NO_NUMBER, None if other_layout else False)
     if not set(kinds) <= set("fiub") or kinds in ("fi", "fu"):
-        return Deviation(np.inf, None)
-    one, two = reference.astype(np.float64), found.astype(np.float64)
-    due = np.isfinite(one)  # what the reference itself has no number for proves nothing
-    apart = np.abs(one[due] - two[due])
-    measured = float(apart.max()) if apart.size else 0.0
-    return Deviation(measured if np.isfinite(measured) else np.inf, bool(measured <= limit))
+        return Deviation(NO_NUMBER, None)
+    measured = distance(reference, found)
+    return Deviation(measured, within(measured, limits))
 
 
 def deviations(
-    reference: Array, found: Array, limit: float, samples: int, output: bool = False
+    reference: Array, found: Array, limits: Spread, samples: int, output: bool = False
 ) -> Iterator[Deviation]:
-    """The same sample by sample, where both have the samples on their first axis; else of all for each of them."""
+    """The same sample by sample, where both have the samples on their first axis; else of all for each of them.
+
+    The rmse is that of all samples, as in the gate: where it holds, a single sample is not accused of its own.
+    """
     by_sample = all(array.ndim and len(array) == samples for array in (reference, found))
-    whole = deviation(reference, found, limit, output)
+    whole = deviation(reference, found, limits, output)
+    own = limits if whole.measured.rmse > limits.rmse else replace(limits, rmse=np.inf)
     for row in range(samples):
-        yield deviation(reference[row], found[row], limit, output) if by_sample else whole
+        yield deviation(reference[row], found[row], own, output) if by_sample else whole
 
 
 def words(finding: Mapping[str, Any]) -> str:
@@ -172,8 +192,9 @@ def words(finding: Mapping[str, Any]) -> str:
     module = f" (module {op['module']})" if op["module"] else ""
     many = f", one of {len(finding['region'])} operations" if len(finding["region"]) > 1 else ""
     measured = "no number" if inside["measured"] is None else f"{inside['measured']:.3g}"
+    metric = "" if inside["metric"] == "max_abs" else f"{inside['metric']} "
     agree = f"in {finding['confirmed']} of {len(finding['samples'])} samples"
-    differs = f"is the first to differ: {measured} against {inside['limit']:.3g}"
+    differs = f"is the first to differ: {metric}{measured} against {inside['limit']:.3g}"
     if finding["script"]:
         again = f"; reproduce it with {finding['folder']}/{finding['script']}"
     else:

@@ -15,17 +15,21 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelbuild.equivalence import metrics
+from modelbuild.equivalence.demand import OutputDemand
+from modelbuild.equivalence.trimmed import trimmed
 from modelbuild.errors import RecipeError
 from modelbuild.tensors import Source, held
 
 Array = NDArray[Any]
 Given = Mapping[str, Array | Source]
+Asked = Mapping[str, OutputDemand]  # what the manifest says of outputs
 FP64, NUDGED = "fp64", "inputs moved 1 ulp"
 OPTIMISATION, THREADS = "optimisation", "threads"
 ROUNDING_SOURCES, RUNTIME_SOURCES = (FP64, NUDGED), (OPTIMISATION, THREADS)
@@ -114,23 +118,25 @@ def measure(
     rounded: Mapping[str, Given],
     runtime_sources: Mapping[str, Mapping[str, Spread]] | None = None,
     missing: Mapping[str, str] | None = None,
+    asked: Asked = MappingProxyType({}),
 ) -> Noise:
     """The noise of every output of `reference` that is fit to be measured.
 
     `sources` and `rounded` are what the model gives then, compared with `reference`; of several of one source the
     largest counts. `runtime_sources` are spreads by source and output, measured within one runtime. `missing` are
-    sources that this model does not have, and why. Arrays are read in pieces.
-    Raises RecipeError where an array is not there or has another shape.
+    sources that this model does not have, and why. What lies past a sample's length, where outputs are `asked` to
+    have such, is 0 as in the gate. Arrays are read in pieces.
+    Raises RecipeError where an array is not there or has another shape, or lengths are none.
     """
-    found = {}
-    for name, array in held(reference).items():
-        about = describe(array)
+    truth, found = held(reference), {}
+    for name in truth:
+        about = describe(*trimmed(name, asked, truth))
         if about is None:
             continue
         known = replace(
             about,
-            sources={kind: _against(name, array, kind, each) for kind, each in sources.items()},
-            rounded={kind: _against(name, array, kind, each) for kind, each in rounded.items()},
+            sources={kind: _against(name, truth, kind, each, asked) for kind, each in sources.items()},
+            rounded={kind: _against(name, truth, kind, each, asked) for kind, each in rounded.items()},
             uncounted=dict(missing or {}),
         )
         within = {kind: each.get(name) for kind, each in (runtime_sources or {}).items()}
@@ -166,16 +172,22 @@ def spread(sums: metrics.Sums) -> Spread:
     )
 
 
-def _against(name: str, array: Source, kind: str, given: Given | Sequence[Given]) -> Spread:
-    """How far `given` is off `array`, of several the largest."""
+def between(name: str, one: Given, other: Given, asked: Asked) -> metrics.Sums:
+    """The sums of output `name`, which both have in one shape, up to where the shorter of two samples ends."""
+    pieces = zip(*map(_chunks, trimmed(name, asked, held(one), held(other))), strict=True)
+    return reduce(add, (metrics.sums(*parts) for parts in pieces))
+
+
+def _against(
+    name: str, truth: Mapping[str, Source], kind: str, given: Given | Sequence[Given], asked: Asked
+) -> Spread:
+    """How far `given` is off `truth`, of several the largest."""
     found = []
     for outputs in [given] if isinstance(given, Mapping) else given:
-        other = held(outputs).get(name)
-        if other is None or other.shape != array.shape:
+        if name not in outputs or outputs[name].shape != truth[name].shape:
             fact = f'there is no "{name}" of the same shape for the noise floor "{kind}"'
             raise RecipeError("reference", fact, "Rebuild the reference")
-        pairs = zip(_chunks(array), _chunks(other), strict=True)
-        found.append(spread(reduce(add, (metrics.sums(one, two) for one, two in pairs))))
+        found.append(spread(between(name, truth, outputs, asked)))
     return Spread(max(each.max_abs for each in found), max(each.rmse for each in found))
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from modelbuild import dataset, tensors
 from modelbuild.callables import in_words
-from modelbuild.equivalence import metrics
+from modelbuild.equivalence import demand, metrics
 from modelbuild.equivalence import noise as noises
-from modelbuild.equivalence.noise import FP64, NUDGED, OPTIMISATION, THREADS, Spread
+from modelbuild.equivalence.noise import FP64, NUDGED, OPTIMISATION, THREADS, Asked, Spread
 from modelbuild.errors import RecipeError
 from modelbuild.recipes import reference, unoptimised
 from modelbuild.recipes.unoptimised import Arrays, Call
@@ -32,8 +32,9 @@ def measure(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path
     """Write noise.json.
 
     `inputs` by role: reference, onnx, evaluation, and `rounded.` with the name of each arithmetic below fp32.
+    `params`: "outputs", what the manifest's runtime gate says of the outputs, where it does.
     """
-    folder = inputs["reference"]
+    folder, asked = inputs["reference"], demand.outputs(params.get("outputs", {}))
     told = json.loads((folder / reference.FILE).read_text())
     sources = {NUDGED: [tensors.opened(folder / file) for file in reference.NUDGED.values()]}
     if told["outputs64"]:
@@ -43,29 +44,31 @@ def measure(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path
         for role, path in inputs.items()
         if role.startswith(ROUNDED_ROLE)
     }
-    within, missing = _runtime(inputs["onnx"] / "model.onnx", dataset.read(inputs["evaluation"]).inputs)
+    data = dataset.read(inputs["evaluation"]).inputs
+    within, missing = _runtime(inputs["onnx"] / "model.onnx", data, asked)
     if not told["outputs64"]:
         missing[FP64] = told["reason"]
-    found = noises.measure(tensors.opened(folder / reference.OUTPUTS), sources, rounded, within, missing)
+    truth = tensors.opened(folder / reference.OUTPUTS)
+    found = noises.measure(truth, sources, rounded, within, missing, asked)
     noises.write(out_dir / noises.FILE, found)
 
 
-def _runtime(model: Path, data: Arrays) -> tuple[dict[str, dict[str, Spread]], dict[str, str]]:
+def _runtime(model: Path, data: Arrays, asked: Asked) -> tuple[dict[str, dict[str, Spread]], dict[str, str]]:
     """By source and output how far each step moves it; and the sources that cannot be measured, with the reason."""
     try:
-        return _steps(model, data), {}
+        return _steps(model, data, asked), {}
     except RecipeError as error:
         return {}, dict.fromkeys(STEPS, error.fact)
 
 
-def _steps(model: Path, data: Arrays) -> dict[str, dict[str, Spread]]:
+def _steps(model: Path, data: Arrays, asked: Asked) -> dict[str, dict[str, Spread]]:
     sessions = [_session(model, *way) for way in (PLAIN, *STEPS.values())]
     calls = [_caller(session) for session in sessions]
     totals: dict[str, dict[str, metrics.Sums | None]] = {step: {} for step in STEPS}
     for answers in unoptimised.answers(calls, _fixed(sessions[0]), data):
         for step, before, after in zip(STEPS, answers, answers[1:], strict=False):
-            for name, array in before.items():
-                _add(totals[step], name, array, after[name])
+            for name in before:
+                _add(totals[step], name, before, after, asked)
     return {
         step: {
             name: Spread(math.inf, math.inf) if s is None else noises.spread(s) for name, s in each.items()
@@ -74,12 +77,14 @@ def _steps(model: Path, data: Arrays) -> dict[str, dict[str, Spread]]:
     }
 
 
-def _add(totals: dict[str, metrics.Sums | None], name: str, before: Any, after: Any) -> None:
+def _add(
+    totals: dict[str, metrics.Sums | None], name: str, before: Arrays, after: Arrays, asked: Asked
+) -> None:
     """Add one batch; None, and so for good, where the shape has changed."""
-    if before.shape != after.shape or (name in totals and totals[name] is None):
+    if before[name].shape != after[name].shape or (name in totals and totals[name] is None):
         totals[name] = None
         return
-    found, known = metrics.sums(before, after), totals.get(name)
+    found, known = noises.between(name, before, after, asked), totals.get(name)
     totals[name] = found if known is None else known + found
 
 

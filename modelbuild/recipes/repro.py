@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from modelbuild.equivalence import localise
 from modelbuild.equivalence.localise import Blame, Deviation
+from modelbuild.equivalence.noise import Spread
 from modelbuild.errors import RecipeError
-from modelbuild.recipes.values import Value, limit
+from modelbuild.recipes.values import Value, limits
 from modelbuild.runtimes.base import Inside, Inspectable
 from modelbuild.tensors import Arrays
 
@@ -61,13 +62,13 @@ class Culprits:
     values: Mapping[str, Value]
     identity: Mapping[str, str]
     judged: Mapping[str, tuple[Deviation, ...]]
-    allowed: Mapping[str, float]
+    allowed: Mapping[str, Spread]
     open_batch: bool
 
     @property
     def worst(self) -> str:
         """Of the failing values of the operation blamed first the one that is off most."""
-        return max(self.blames[0].bad, key=lambda value: self.judged[value][self.row].measured)
+        return max(self.blames[0].bad, key=lambda value: self.judged[value][self.row].measured.max_abs)
 
 
 @dataclass(slots=True)
@@ -100,8 +101,8 @@ class _Looking:
             localise.deviations(value.array, found, self.allowed(name), self.samples, name in self.outputs)
         )
 
-    def allowed(self, name: str) -> float:
-        return limit(self.values[self.identity[name]], self.suspect.rounds)
+    def allowed(self, name: str) -> Spread:
+        return limits(self.values[self.identity[name]], self.suspect.rounds)
 
     def fails(self, judged: Judged) -> bool:
         return any(each.ok is False for name in self.outputs for each in judged[name])
@@ -180,11 +181,14 @@ def _settled(looking: _Looking, chosen: tuple[int, ...], rows: tuple[int, ...]) 
     )
 
 
-def ranked(truth: Array, ran: Array) -> list[int]:
-    """The samples of one output, the worst first; where there is no number to go by, in their order."""
+def ranked(truth: Array, ran: Array, metric: str = "max_abs") -> list[int]:
+    """The samples of one output, the worst by `metric` (rmse, or the largest error) first; in their order where there
+    is no number to go by.
+    """
     if truth.shape[1:] != ran.shape[1:]:
         return list(range(len(truth)))
     count = min(len(truth), len(ran))
-    with np.errstate(invalid="ignore"):
-        apart = np.abs(truth[:count].astype(np.float64) - ran[:count]).reshape(count, -1).max(axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        errors = np.abs(truth[:count].astype(np.float64) - ran[:count]).reshape(count, -1)
+        apart = np.square(errors).mean(axis=1) if metric == "rmse" else errors.max(axis=1)
     return [int(row) for row in np.argsort(-np.nan_to_num(apart, nan=np.inf, posinf=np.inf), kind="stable")]

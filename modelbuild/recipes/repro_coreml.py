@@ -51,9 +51,10 @@ def tried(about: dict[str, Any], which: str) -> int:
     print(f"{about['operation']} in {about[which]}, {what}")
     wrong = False
     for value, due, array in zip(about["values"], expected, found, strict=True):
-        measured = largest(numpy, due, numpy.asarray(array))
-        print(f"  {value['name']}: measured {measured:.6g}, limit {value['limit']:.6g}")
-        wrong |= not measured <= value["limit"]
+        measured = apart(numpy, due, numpy.asarray(array))
+        for metric, limit in value["limits"].items():
+            print(f"  {value['name']}: {metric} {measured[metric]:.6g}, limit {limit:.6g}")
+            wrong |= not measured[metric] <= limit
     print("reproduced" if wrong else "not reproduced")
     return int(wrong)
 
@@ -65,15 +66,15 @@ def arrays(numpy: Any, about: dict[str, Any], side: str) -> list[Any]:
         return [kept[f"value_{number}"] for number in range(len(about[side]))]
 
 
-def largest(numpy: Any, due: Any, found: Any) -> float:
-    """The largest difference; infinite where there is no number, or another shape."""
+def apart(numpy: Any, due: Any, found: Any) -> dict[str, float]:
+    """The largest difference and the root mean square; infinite where there is no number, or another shape."""
     if due.shape != found.shape:
-        return float("inf")
+        return {"max_abs": float("inf"), "rmse": float("inf")}
     one, two = due.astype("float64"), found.astype("float64")
     known = numpy.isfinite(one)
-    apart = numpy.abs(one[known] - two[known])
-    measured = float(apart.max()) if apart.size else 0.0
-    return measured if numpy.isfinite(measured) else float("inf")
+    errors = numpy.abs(one[known] - two[known]) if known.any() else numpy.zeros(1)
+    measured = {"max_abs": float(errors.max()), "rmse": float(numpy.sqrt((errors**2).mean()))}
+    return {metric: each if numpy.isfinite(each) else float("inf") for metric, each in measured.items()}
 
 
 # -- the model that the artefact was made from

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
@@ -26,11 +25,12 @@ UNKNOWN: Mapping[str, Any] = {
     "op": None,
     "others": [],
     "region": [],
-    "inside": {"measured": None, "limit": None},
+    "inside": {"metric": "", "measured": None, "limit": None},
     "samples": [],
     "confirmed": 0,
     "folder": "",
     "script": "",
+    "environment": "",
 }
 
 
@@ -52,7 +52,7 @@ class Search:
             try:
                 self._look(found, row, folder)
             except ModelbuildError as error:
-                found["reason"] = str(error)
+                found["reason"] = ". ".join(filter(None, (error.fact, error.remedy)))
             except Exception as error:  # whoever wrote the runtime: the verdict is not kept back for it
                 found["reason"] = f"{type(error).__name__}: {error}"
         return {**found, "words": words(found)}
@@ -61,11 +61,12 @@ class Search:
         """Fill in what is known, as soon as it is."""
         suspect = self._suspect(row)
         due, ran = (self._outputs(role)[row.output] for role in ("reference", f"run.{row.run}"))
-        culprits = repro.culprits(suspect, row.output, repro.ranked(due, ran), self._truth)
+        culprits = repro.culprits(suspect, row.output, repro.ranked(due, ran, row.metric), self._truth)
         found |= _named(culprits, self._modules)
         operation = f"{found['op']['kind']} {found['op']['name']}"
         shown = repro_folder.write(folder, suspect, self._inputs["onnx"], culprits, operation)
         found |= {"folder": folder.name, "script": shown.script, "reason": shown.reason}
+        found["environment"] = shown.environment
         repro_folder.tell(folder, suspect, shown, {**found, "words": words(found)})
 
     def _modules(self, reads: Collection[str], value: str) -> str:
@@ -106,14 +107,16 @@ class Search:
 def _named(found: Culprits, modules: Modules) -> dict[str, Any]:
     first, worst = found.blames[0], found.worst
     op, *others = (_op(blame, found, modules) for blame in found.blames)
-    measured = found.judged[worst][found.row].measured
+    measured, limits = found.judged[worst][found.row].measured, found.allowed[worst]
+    metric = "max_abs" if not measured.max_abs <= limits.max_abs else "rmse"
     return {
         "op": op,
         "others": others,
         "region": [node.name for node in first.region],
         "inside": {
-            "measured": measured if math.isfinite(measured) else None,
-            "limit": found.allowed[worst],
+            "metric": metric,
+            "measured": getattr(measured, metric) if measured.finite else None,
+            "limit": getattr(limits, metric),
         },
         "sample": found.sample,
         "samples": list(found.samples),

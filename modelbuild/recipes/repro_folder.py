@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,11 +39,15 @@ class Program(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """The `script` that shows the fault, "" where none does; `about` is what it reads; `reason`, what else to say."""
+    """The `script` that shows the fault, "" where none does; `about` is what it reads; `reason`, what else to say.
+
+    `environment` is the name of the locked environment whose Python ran it, "" for the one that is installed.
+    """
 
     script: str
     about: Mapping[str, Any]
     reason: str
+    environment: str = ""
 
 
 def write(folder: Path, suspect: Suspect, onnx: Path, found: Culprits, operation: str) -> Shown:
@@ -56,17 +61,20 @@ def write(folder: Path, suspect: Suspect, onnx: Path, found: Culprits, operation
     reference, why = _reference(folder, onnx, found)
     about = {**_described(suspect, found), "operation": operation, "shipped": shipped, "reference": reference}
     reasons = [f"the same part of the model that it was made from cannot be shown: {why}"] if why else []
-    for program in programs(suspect):
+    _keep(folder, found, few=False)
+    for program in programs(suspect, shipped):
         shutil.copyfile(program.source, folder / program.name)
         for few in (True, False) if found.open_batch else (False,):
             _keep(folder, found, few)
             _write_json(folder / FINDING, {"reproduce": about})
             code, said = _tried(folder, suspect, program)
             if code == REPRODUCED:
-                return Shown(program.name, about, "; ".join(reasons))
+                return Shown(program.name, about, "; ".join(reasons), _environment(suspect, program))
         if code == CANNOT_TRY:
             return Shown(program.name, about, "; ".join([*reasons, f"{program.name} was not tried: {said}"]))
         reasons.append(f"{program.name} does not show it: the fault needs the rest of the model")
+    if not programs(suspect, shipped):
+        reasons.append(f"there is no program that runs {shipped} as {suspect.name} does")
     return Shown("", about, "; ".join(reasons))
 
 
@@ -130,11 +138,11 @@ def _described(suspect: Suspect, found: Culprits) -> dict[str, Any]:
     blame, options = found.blames[0], suspect.params["options"]
     inputs = [{"name": value, "reference": _canonical(found, value)} for value in blame.good]
     values = [
-        {"name": value, "reference": _canonical(found, value), "limit": found.allowed[value]}
+        {"name": value, "reference": _canonical(found, value), "limits": asdict(found.allowed[value])}
         for value in blame.bad
     ]
     return {
-        "version": version("onnxruntime") if suspect.name == "onnxruntime-web" else suspect.version,
+        "version": suspect.version if suspect.name in ("onnxruntime", "coreml") else version("onnxruntime"),
         "optimisation": options.get("optimisation", "all"),
         "threads": options.get("threads", 1),
         "options": dict(options),
@@ -143,21 +151,19 @@ def _described(suspect: Suspect, found: Culprits) -> dict[str, Any]:
     }
 
 
-def programs(suspect: Suspect) -> tuple[Program, ...]:
-    """Those that may show a fault of this runtime, the plainest first; empty for a runtime that is not known here."""
+def programs(suspect: Suspect, shipped: str) -> tuple[Program, ...]:
+    """Those that may show a fault of this runtime, the plainest first; of an unknown one, what the excerpt is."""
     onnx = Program("reproduce.py", HERE / "repro_onnxruntime.py", "", "python reproduce.py")
+    usual = onnx._replace(install=f"pip install numpy onnxruntime=={version('onnxruntime')}")
     if suspect.name == "onnxruntime":
         return (onnx._replace(install=f"pip install numpy onnxruntime=={suspect.version}"),)
     if suspect.name == "onnxruntime-web":
         node = Program("reproduce.mjs", HERE / "repro_web.mjs", "", "node reproduce.mjs")
-        return (
-            onnx._replace(install=f"pip install numpy onnxruntime=={version('onnxruntime')}"),
-            node._replace(install=f"npm install onnxruntime-web@{suspect.version}"),
-        )
+        return usual, node._replace(install=f"npm install onnxruntime-web@{suspect.version}")
     if suspect.name == "coreml":
         install = f"pip install numpy torch onnxruntime coremltools=={version('coremltools')}"
         return (Program("reproduce.py", HERE / "repro_coreml.py", install, "python reproduce.py"),)
-    return ()
+    return (usual,) if shipped.endswith(".onnx") else ()
 
 
 def _tried(folder: Path, suspect: Suspect, program: Program) -> tuple[int, str]:
@@ -169,8 +175,8 @@ def _tried(folder: Path, suspect: Suspect, program: Program) -> tuple[int, str]:
             return CANNOT_TRY, "there is no Node on this machine"
         command = [str(node), program.name, str(environment / "node_modules" / "onnxruntime-web" / "dist")]
     else:
-        own = environment / "bin" / "python"
-        command = [str(own) if own.exists() else sys.executable, "-I", "-B", program.name]
+        own = environment / "bin" / "python" if _environment(suspect, program) else sys.executable
+        command = [str(own), "-I", "-B", program.name]
     try:
         done = subprocess.run(
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS
@@ -182,10 +188,21 @@ def _tried(folder: Path, suspect: Suspect, program: Program) -> tuple[int, str]:
     return code, said[-1] if said else f"it ended with exit code {done.returncode}"
 
 
+def _environment(suspect: Suspect, program: Program) -> str:
+    """The name of the environment whose Python runs the program, where the run has one."""
+    environment = Path(suspect.params.get("environment", ""))
+    own = environment / "bin" / "python"
+    return environment.name if own.exists() and program.name.endswith(".py") else ""
+
+
 def _readme(suspect: Suspect, shown: Shown, finding: Mapping[str, Any]) -> str:
     options = json.dumps(shown.about["options"], sort_keys=True)
     parts = [finding["words"], _contents(shown.about)]
-    parts += [_started(each, shown.about) for each in programs(suspect) if each.name == shown.script]
+    parts += [
+        _started(each, shown.about)
+        for each in programs(suspect, shown.about["shipped"])
+        if each.name == shown.script
+    ]
     parts += [f"Note: {shown.reason}."] if shown.reason else []
     parts.append(f"Seen with {suspect.name} {suspect.version} ({suspect.backend}), options {options}.")
     return "\n\n".join(parts) + "\n"

@@ -53,9 +53,10 @@ def tried(about: dict[str, Any], which: str, any_version: bool) -> int:
     found = called(runtime, about, which, inputs)
     print(f"{about['operation']} in {about[which]}, onnxruntime {runtime.__version__}")
     for value, due, array in zip(about["values"], expected, found, strict=True):
-        measured = largest(numpy, due, array)
-        print(f"  {value['name']}: measured {measured:.6g}, limit {value['limit']:.6g}")
-        wrong |= not measured <= value["limit"]
+        measured = apart(numpy, due, array)
+        for metric, limit in value["limits"].items():
+            print(f"  {value['name']}: {metric} {measured[metric]:.6g}, limit {limit:.6g}")
+            wrong |= not measured[metric] <= limit
     print("reproduced" if wrong else "not reproduced")
     return int(wrong)
 
@@ -103,15 +104,15 @@ def called(runtime: Any, about: dict[str, Any], which: str, inputs: list[Any]) -
     return found
 
 
-def largest(numpy: Any, due: Any, found: Any) -> float:
-    """The largest difference; infinite where there is no number, or another shape."""
+def apart(numpy: Any, due: Any, found: Any) -> dict[str, float]:
+    """The largest difference and the root mean square; infinite where there is no number, or another shape."""
     if due.shape != found.shape:
-        return float("inf")
+        return {"max_abs": float("inf"), "rmse": float("inf")}
     one, two = due.astype("float64"), found.astype("float64")
     known = numpy.isfinite(one)
-    apart = numpy.abs(one[known] - two[known])
-    measured = float(apart.max()) if apart.size else 0.0
-    return measured if numpy.isfinite(measured) else float("inf")
+    errors = numpy.abs(one[known] - two[known]) if known.any() else numpy.zeros(1)
+    measured = {"max_abs": float(errors.max()), "rmse": float(numpy.sqrt((errors**2).mean()))}
+    return {metric: each if numpy.isfinite(each) else float("inf") for metric, each in measured.items()}
 
 
 if __name__ == "__main__":

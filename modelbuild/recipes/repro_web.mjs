@@ -47,17 +47,19 @@ function array(bytes) {
   return { kind, shape, data: new Kind(copy.buffer) };
 }
 
-/** The largest difference; infinite where there is no number, or another shape. */
-function largest(due, found) {
-  if (String(due.shape) !== String(found.dims)) return Infinity;
-  let measured = 0;
+/** The largest difference and the root mean square; infinite where there is no number, or another shape. */
+function apart(due, found) {
+  if (String(due.shape) !== String(found.dims)) return { max_abs: Infinity, rmse: Infinity };
+  let [largest, squares, count] = [0, 0, 0];
   for (let index = 0; index < due.data.length; index += 1) {
     const one = Number(due.data[index]);
     if (!Number.isFinite(one)) continue;
-    const apart = Math.abs(one - Number(found.data[index]));
-    measured = Math.max(measured, Number.isNaN(apart) ? Infinity : apart);
+    const error = Math.abs(one - Number(found.data[index]));
+    largest = Math.max(largest, Number.isNaN(error) ? Infinity : error);
+    squares += Number.isNaN(error) ? Infinity : error * error;
+    count += 1;
   }
-  return measured;
+  return { max_abs: largest, rmse: count ? Math.sqrt(squares / count) : 0 };
 }
 
 async function tried(which, dist) {
@@ -79,9 +81,11 @@ async function tried(which, dist) {
   console.log(`${about.operation} in ${about[which]}, onnxruntime-web ${ort.env.versions.web}`);
   let wrong = false;
   about.values.forEach((value, number) => {
-    const measured = largest(expected[`value_${number}`], found[value[name]]);
-    console.log(`  ${value.name}: measured ${measured}, limit ${value.limit}`);
-    wrong ||= !(measured <= value.limit);
+    const measured = apart(expected[`value_${number}`], found[value[name]]);
+    for (const [metric, limit] of Object.entries(value.limits)) {
+      console.log(`  ${value.name}: ${metric} ${measured[metric]}, limit ${limit}`);
+      wrong ||= !(measured[metric] <= limit);
+    }
   });
   console.log(wrong ? "reproduced" : "not reproduced");
   return wrong ? 1 : 0;

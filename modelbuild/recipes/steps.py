@@ -11,6 +11,7 @@ from typing import Any
 from modelbuild import dataset, environments, tensors
 from modelbuild.equivalence import attribution, demand, noise
 from modelbuild.equivalence.attribution import State
+from modelbuild.equivalence.demand import RuntimeDemand
 from modelbuild.equivalence.tolerance import tolerance
 from modelbuild.errors import ModelbuildError
 from modelbuild.recipes import unoptimised
@@ -33,16 +34,17 @@ def waterfall(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> dict[str
     environment, teacher, rounded. `params`: run, runtime, options (the way's), rounds, gate and place (its demand).
     A step that cannot be run is a note in the result, never an error.
     """
-    data = dataset.read(inputs["evaluation"])
+    data, asked = dataset.read(inputs["evaluation"]), demand.runtime(params["gate"], params["place"])
     truth = tensors.load(inputs["reference"] / "outputs.safetensors")
     teacher = inputs.get("teacher")
     found = attribution.waterfall(
         truth,
         [*_states(inputs, params, data.inputs)],
-        _limits(inputs, params),
+        _limits(inputs, asked, params["rounds"]),
         tensors.load(teacher / "evaluation.safetensors") if teacher is not None else None,
         data.label,
         attribution.STUDENT if _exported_here(inputs) else attribution.ONNX,
+        asked.outputs,
     )
     return {"run": params["run"], **found}
 
@@ -66,15 +68,16 @@ def _exported_here(inputs: Mapping[str, Path]) -> bool:
     return bool(json.loads((inputs["onnx"] / NAMES).read_text())["origins"])
 
 
-def _limits(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> dict[str, float | None]:
-    """What the gate allows of max_abs; None where it limits other metrics only, or nothing can be allowed."""
-    asked = demand.runtime(params["gate"], params["place"])
-    limits: dict[str, float | None] = {}
+def _limits(
+    inputs: Mapping[str, Path], asked: RuntimeDemand, rounds: str | None
+) -> dict[str, Mapping[str, float]]:
+    """What the gate allows, by output and metric; none where nothing can be allowed."""
+    limits: dict[str, Mapping[str, float]] = {}
     for name, each in noise.read(inputs["noise"] / noise.FILE).outputs.items():
         try:
-            limits[name] = tolerance(name, each, asked, params["rounds"]).limits.get("max_abs")
+            limits[name] = tolerance(name, each, asked, rounds).limits
         except ModelbuildError:  # the gate says so, in words of its own
-            limits[name] = None
+            limits[name] = {}
     return limits
 
 
@@ -117,6 +120,6 @@ def _run(runtime: Any, switch: base.Switch, artefact: Path, data: Arrays, told: 
         done = runtime.run(artefact, data, {**told, "options": dict(switch.options)})
     except ModelbuildError as error:
         return State(switch.stage, f"the canonical ONNX file in {runtime.name}", None, error.fact)
-    return State(
-        switch.stage, f"the canonical ONNX file, {runtime.name} {done.version} {done.backend}", done.outputs
-    )
+    silent = switch.stage == "runtime" and "optimisation" not in done.backend
+    how = f"{done.version} {done.backend}{', optimisation disabled' if silent else ''}"
+    return State(switch.stage, f"the canonical ONNX file, {runtime.name} {how}", done.outputs)

@@ -22,7 +22,9 @@ from modelbuild import exported, network, samples
 from modelbuild.callables import in_words
 from modelbuild.dataset import Array, DataSet
 from modelbuild.deterministic import deterministic
-from modelbuild.equivalence.noise import FACTOR, ULPS
+from modelbuild.equivalence import localise
+from modelbuild.equivalence.localise import NO_NUMBER, SAME
+from modelbuild.equivalence.noise import FACTOR, ULPS, Spread
 from modelbuild.equivalence.tolerance import ROUNDING
 from modelbuild.errors import RecipeError
 from modelbuild.recipes import canonical, double, export, identity, quantised, rounded, unoptimised
@@ -43,14 +45,18 @@ class Value(NamedTuple):
     """
 
     array: Array
-    floor: float
-    rounded: Mapping[str, float]
+    floor: Spread
+    rounded: Mapping[str, Spread]
 
 
-def limit(value: Value, rounds: str | None) -> float:
+def limits(value: Value, rounds: str | None) -> Spread:
     """How far from `value` an honest run in `rounds` arithmetic (None: fp32) may be, as `tolerance.auto` has it."""
-    own = value.rounded.get(rounds or "", 0.0)
-    return max(FACTOR * value.floor, ROUNDING * own if np.isfinite(own) else 0.0, _ulps(value.array))
+    own, ulps = value.rounded.get(rounds or "", SAME), _ulps(value.array)
+    own = own if own.finite else SAME
+    return Spread(
+        max(FACTOR * value.floor.max_abs, ROUNDING * own.max_abs, ulps.max_abs),
+        max(FACTOR * value.floor.rmse, ROUNDING * own.rmse, ulps.rmse),
+    )
 
 
 def torch_values(
@@ -97,10 +103,10 @@ def onnx_values(onnx: Path, data: Arrays) -> dict[str, Value]:
 def _floored(run: Compute, wide: Compute, data: Arrays) -> dict[str, Value]:
     """What `run` gives for `data`, with the floor; `wide` is the same in float64 and may raise RecipeError."""
     due = run(data)
-    floors = dict.fromkeys(due, 0.0)
+    floors = dict.fromkeys(due, SAME)
     for moved in _moved(run, wide, data):
-        floors = {name: max(floor, _apart(due[name], moved.get(name))) for name, floor in floors.items()}
-    return {name: Value(due[name], floor, {}) for name, floor in floors.items() if np.isfinite(floor)}
+        floors = {n: _larger(floor, _apart(due[n], moved.get(n))) for n, floor in floors.items()}
+    return {name: Value(due[name], floor, {}) for name, floor in floors.items() if floor.finite}
 
 
 def _moved(run: Compute, wide: Compute, data: Arrays) -> Iterator[Arrays]:
@@ -112,22 +118,27 @@ def _moved(run: Compute, wide: Compute, data: Arrays) -> Iterator[Arrays]:
         return
 
 
-def _apart(due: Array, other: Array | None) -> float:
-    """The largest difference; 0 for a value that is not among the `other` ones, infinite where one is no number."""
-    if other is None or due.shape != other.shape or not due.size:
-        return 0.0 if other is None or due.shape == other.shape else float("inf")
-    one, two = due.astype(np.float64), other.astype(np.float64)
-    same = (one == two) | (np.isnan(one) & np.isnan(two))
-    with np.errstate(invalid="ignore"):
-        apart = np.where(same, 0.0, np.abs(one - two))
-    largest = float(apart.max())
-    return largest if np.isfinite(largest) else float("inf")
+def _larger(one: Spread, other: Spread) -> Spread:
+    return Spread(max(one.max_abs, other.max_abs), max(one.rmse, other.rmse))
 
 
-def _ulps(array: Array) -> float:
-    """ULPS units in the last place of the largest number; whole numbers have none."""
+def _apart(due: Array, other: Array | None) -> Spread:
+    """The largest difference; none for a value that the `other` side lacks, infinite where one alone is no number."""
+    if other is None:
+        return SAME
+    lost = ~np.isfinite(due)
+    if due.shape != other.shape or not np.array_equal(due[lost], other[lost], equal_nan=True):
+        return NO_NUMBER
+    return localise.distance(due, other)
+
+
+def _ulps(array: Array) -> Spread:
+    """ULPS units in the last place of the largest number, and of the root mean square; whole numbers have none."""
     finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array[:0]
-    return ULPS * float(np.spacing(np.abs(finite).max())) if finite.size else 0.0
+    if not finite.size:
+        return SAME
+    sizes = np.abs(finite).max(), np.sqrt(np.mean(np.square(finite, dtype=np.float64)))
+    return Spread(*(ULPS * float(np.spacing(np.asarray(size, array.dtype))) for size in sizes))
 
 
 def _note_rounded(found: dict[str, Value], arithmetic: str, moved: Arrays) -> None:
@@ -202,7 +213,8 @@ def _refuse_other_outputs(found: Mapping[str, Value], module: nn.Module, data: A
     with torch.no_grad():
         eager = network.run(module, _columns(data))
     for name, value in eager.items():
-        if name in found and not _apart(found[name].array, value.numpy()) <= limit(found[name], None):
+        known = found.get(name)
+        if known and not localise.within(_apart(known.array, value.numpy()), limits(known, None)):
             fact = f'the exported program gives another "{name}" than the module does'
             raise RecipeError(PLACE, fact, "Write forward so that it does the same for all inputs")
 

@@ -76,10 +76,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How well the model does its task after `stage`; "teacher" is before the first."""
+    """How well the model does its task after `stage`: "teacher", or "student" or "onnx", is before the first."""
 
     stage: str
-    accuracy: float | None = None
+    value: float | None = None
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class Diagnosis:
     """Why one run is red on one output: the first operation that diverges (`op`), or the `reason` why none is named.
 
     `others` diverge beside it. `region`: the operations it lies among. `confirmed` of the `samples` agree on it.
-    `script` in `folder` shows it.
+    `script` in `folder` shows it, run by the Python of `environment` where that is not the installed one.
     """
 
     run: str
@@ -158,6 +159,7 @@ class Diagnosis:
     steps: Waterfall = field(default_factory=Waterfall)
     others: tuple[Operation, ...] = ()
     words: str = ""
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True)

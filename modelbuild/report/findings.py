@@ -254,7 +254,8 @@ def reproducer(model: str, found: Diagnosis) -> tuple[str, ...]:
     if not found.folder or not found.script:
         return ()
     path = "/".join((".cache/out", model, "repro", found.folder, found.script))
-    return ("node" if found.script.endswith(".mjs") else "python", path)
+    own = f".cache/environments/{found.environment}/bin/python" if found.environment else "python"
+    return ("node" if found.script.endswith(".mjs") else own, path)
 
 
 def task_name(model: str, target: str) -> str:

@@ -10,6 +10,7 @@ from modelbuild.report.details import Quality, Step, Waterfall
 from modelbuild.report.histograms import gallery
 
 _SCALE, _MARK, _LEAST = 1000.0, 6.0, 8.0
+_START = {"teacher": "the teacher", "student": "the student", "onnx": "the ONNX file"}
 
 
 def draw(falls: Sequence[Waterfall]) -> str:
@@ -30,8 +31,11 @@ def _fall(fall: Waterfall, output: str) -> str:
     shared = axis.spanning(values, 0.0, _SCALE)
     red = turning(steps)
     rows = "".join(_step(step, step is red, tasks, shared) for step in steps)
-    first = _quality("teacher", tasks)
-    said = f"<span>the teacher's accuracy: {first}</span>" if first else ""
+    said = "".join(
+        f"<span>{_START[each.stage]}'s {figure}</span>"
+        for each in tasks
+        if each.stage in _START and (figure := _quality(each.stage, tasks, ": "))
+    )
     heading = (
         f"<figcaption><b>{clean.html(fall.run)}</b> <code>{clean.html(output)}</code> {said}</figcaption>"
     )
@@ -50,19 +54,18 @@ def _figures(step: Step, tasks: Sequence[Quality]) -> str:
     if step.max_abs is None:
         return ""
     held = step.limit is not None and step.total is not None
-    score = _quality(step.stage, tasks)
     parts = (
         "the same bits" if step.max_abs == 0 else f"+{figures.number(step.max_abs, 3)}",
         f"total {figures.number(step.total, 3)}" if held else "",
-        f"accuracy {score}" if score else "",
+        _quality(step.stage, tasks, " "),
     )
     return ", ".join(filter(None, parts))
 
 
-def _quality(stage: str, tasks: Sequence[Quality]) -> str:
+def _quality(stage: str, tasks: Sequence[Quality], apart: str) -> str:
     for each in tasks:
-        if each.stage == stage and each.accuracy is not None:
-            return figures.number(each.accuracy)
+        if each.stage == stage and each.value is not None:
+            return f"{clean.html(each.metric)}{apart}{figures.number(each.value)}"
     return ""
 
 

@@ -76,7 +76,7 @@ def test_an_honest_package_agrees_with_pytorch_on_all_of_them(followed: tuple[st
     due, found, compared = made.due(*filter(None, [rounds])), made.found(), made.compared()
     for value, other in compared.items():
         if value in found:
-            allowed = values.limit(due[other], rounds)
+            allowed = values.limits(due[other], rounds)
             assert localise.deviation(due[other].array, found[value], allowed).ok, (value, other)
 
 

@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,11 @@ def pack(out: Path, made: Followed, reads: Any, gives: Any, artifact: Path | Non
     shipped = RUNTIME.excerpt(artifact or made.artifact, out, reads, gives)
     named = [{"name": value, "reference": identity[value]} for value in reads]
     given = [
-        {"name": value, "reference": identity[value], "limit": values.limit(due[identity[value]], None)}
+        {
+            "name": value,
+            "reference": identity[value],
+            "limits": asdict(values.limits(due[identity[value]], None)),
+        }
         for value in gives
     ]
     ONNX.excerpt(
@@ -90,7 +95,7 @@ def test_the_program_shows_a_fault_and_none_in_the_reference(convnet: Followed, 
         command = [sys.executable, "-I", "-B", "reproduce.py", *arguments]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout.splitlines()[-1]) == (code, said)
-        assert f"  {node.gives[0]}: measured" in done.stdout or arguments
+        assert f"  {node.gives[0]}: max_abs " in done.stdout or arguments
 
 
 def test_without_a_fault_it_says_so(
@@ -103,6 +108,25 @@ def test_without_a_fault_it_says_so(
     for wrong in (arrays["value_0"] + 1e-3, arrays["value_0"][:1]):
         np.savez(folder / "expected.npz", value_0=wrong)
         assert tried(folder, monkeypatch) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        ({"max_abs": 1.0, "rmse": 1.0}, 0),
+        ({"max_abs": 1.0, "rmse": 1e-4}, 1),
+        ({"max_abs": 1e-4, "rmse": 1.0}, 1),
+    ],
+)
+def test_it_holds_a_value_to_both_limits(
+    convnet: Followed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: Any, code: int
+) -> None:
+    folder = pack(tmp_path / "folder", convnet, ("image",), ("logits",))
+    np.savez(folder / "expected.npz", value_0=dict(np.load(folder / "expected.npz"))["value_0"] + 1e-3)
+    about = json.loads((folder / "finding.json").read_text())
+    about["reproduce"]["values"][0]["limits"] = limits
+    (folder / "finding.json").write_text(json.dumps(about))
+    assert tried(folder, monkeypatch) == code
 
 
 def test_what_it_cannot_do_it_says(
@@ -124,7 +148,10 @@ def test_an_operation_that_nothing_evaluates_is_named(
 ) -> None:
     made = make(tmp_path / "made", Recurrent, {"x": numbers(4, 7, 6)}, export={"dynamic": {"batch": [4, 4]}})
     shipped = RUNTIME.excerpt(made.folder, tmp_path, ("x",), ("output",))
-    ports = [[{"name": name, "reference": name, "limit": 1.0}] for name in ("x", "output")]
+    ports = [
+        [{"name": name, "reference": name, "limits": {"max_abs": 1.0, "rmse": 1.0}}]
+        for name in ("x", "output")
+    ]
     told(tmp_path, shipped, *ports, {**made.inputs, **made.want})
     assert tried(tmp_path, monkeypatch) == 2
     assert 'coremltools cannot evaluate "while_loop" outside of macOS' in capsys.readouterr().out
@@ -170,7 +197,8 @@ def test_it_computes_as_the_evaluator_does(
         name: 1e-6 + np.abs(a).max() * (5e-3 if precision == "float16" else 2e-6) for name, a in found.items()
     }
     reads = [{"name": "x", "reference": "x"}]
-    gives = [{"name": name, "reference": name, "limit": float(sizes[name])} for name in inside.outputs]
+    limits = {name: dict.fromkeys(("max_abs", "rmse"), float(size)) for name, size in sizes.items()}
+    gives = [{"name": name, "reference": name, "limits": limits[name]} for name in inside.outputs]
     told(tmp_path, shipped, reads, gives, {**made.inputs, **found})
     assert tried(tmp_path, monkeypatch) == 0
 
