@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any, ClassVar, TextIO
 
 from doit.exceptions import BaseFail, TaskFailed, UnmetDependency
@@ -26,7 +27,6 @@ class Reporter:
         self.shown = Reporter.view = View(outstream, list(self.session.plan.targets))
         self.failures: list[tuple[str, BaseFail]] = []
         self.closing: list[str] = []
-        self.told: set[str] = set()  # failures that the closing lines tell of
         self.ignored = False
         Reporter.last = self
 
@@ -95,11 +95,13 @@ class Reporter:
     def _kept_back(self, model: str) -> tuple[str, ...]:
         """What the model's gate had to say, where a failed target kept it from being asked."""
         unasked = {name for name, fail in self.failures if isinstance(fail, UnmetDependency)}
-        if f"{model}:gate" not in unasked:
-            return ()
-        lines = self.session.gate(model).lines
-        self.told |= {name for name, _ in self.failures if any(f"{name} failed: " in line for line in lines)}
-        return lines
+        return self.session.gate(model).lines if f"{model}:gate" in unasked else ()
+
+    def _messages(self, gates: bool) -> Iterator[str]:
+        """What the gates that are red have to say, or the targets that failed."""
+        for name, fail in self.failures:
+            if not isinstance(fail, UnmetDependency) and name.endswith(":gate") is gates:
+                yield fail.message if name.partition(":")[0] in fail.message else f"{name}: {fail.message}"
 
     def cleanup_error(self, exception: BaseFail) -> None:
         """Doit could not tear a task down."""
@@ -123,12 +125,8 @@ class Reporter:
                 self.closing += self._kept_back(model)
             except ModelbuildError as error:
                 self.shown.say(str(error))
-        for line in self.closing:
+        # Errors in full first: what is read last is what they come to, and what to do next.
+        for line in [*self._messages(gates=False), *self.closing, *self._messages(gates=True)]:
             self.shown.say(line)
-        for name, fail in self.failures:
-            if not isinstance(fail, UnmetDependency) and name not in self.told:
-                self.shown.say(
-                    fail.message if name.partition(":")[0] in fail.message else f"{name}: {fail.message}"
-                )
         Reporter.view = None
         self.session.close()

@@ -291,7 +291,7 @@ def _located(model: Model, ships: Platforms) -> Target:
         f"{name}:repro",
         LOCALISE,
         "of what is red: the first operation that differs, and a program that shows it",
-        {"model": name, "runs": told, **({**net, "export": _export(model)} if net else {})},
+        {"runs": told, **({**net, "export": _export(model)} if net else {})},
         inputs,
         modules=(*sorted(code), *([_module(net["module"])] if net else [])),
         machine={what: path for _, _, way in runs for what, path in way.machine.items()},

@@ -172,8 +172,8 @@ def rounds(model: Model, way: Way) -> str | None:
 
 
 def arithmetics(model: Model, each: Shipped) -> list[str]:
-    """Those of all ways of running the platform, "" for float32."""
-    return [rounds(model, way) or "" for way in each.runs.values()]
+    """Those it is run in, each once, "" for float32: another way of running in one of them changes no limit."""
+    return sorted({rounds(model, way) or "" for way in each.runs.values()})
 
 
 def bundle(model: Model, each: Shipped, inputs: Mapping[str, str]) -> Iterator[Target]:

@@ -35,7 +35,8 @@ class Why(ProjectCommand):
         judged = name in session.plan.verdicts(report.model)  # its verdicts are on other targets
         for row in findings.red(report):
             if judged or row.target == name:
-                self.say(f"  RED  {findings.pair(row)}, {row.output} {row.metric}: {row.detail}")
+                figure = " ".join(filter(None, (row.output, row.metric)))
+                self.say(f"  RED  {findings.pair(row)}, {figure}: {row.detail}")
         for run in dict.fromkeys(findings.run_of(row) for row in findings.red(report)):
             if judged or f"{report.model}:{findings.platform_of(run)}" == name:
                 for line in sentences.on_the_run(report, run):

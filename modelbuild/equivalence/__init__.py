@@ -1,6 +1,9 @@
-"""Whether artefacts behave the same: metrics, what counts as comparable, tolerances, gates, verdicts.
+"""Whether artefacts behave the same: what may differ, what does, whose difference it is, and that the gate can fail.
 
-Read in the order of the data: `demand` (what a gate asks for), `compare` (may these arrays be compared at
-all), `metrics` (by how much they differ), `tolerance` (how much is allowed), `gate` and `quality` (the
-verdicts on runtimes, and on the student), `verdict` (the record).
+Read in the order of the data: `demand` (what a gate asks for), `noise` and `tolerance` (how much is allowed, and why),
+`streams`, `reading` and `errors` (outputs read once, a piece of all runs at a time), `compare` (may they be compared at
+all), `metrics`, `decisions`, `sequences`, `tasks` and `intervals` (by how much they differ, and how sure that is),
+`pairs`, `gate` and `quality` (the verdicts on runtimes, and on the student), `matrix` and `clusters` (all against all),
+`verdict` (the record). `attribution` and `localise` say where a red one comes from; `liveness` has the faults that each
+must turn the gate red.
 """

@@ -132,7 +132,9 @@ def agreements(report: Report, output: str | None = None) -> list[tuple[str, str
         findings.parted(report) if output is None else {name: known[name] for name in known if name == output}
     )
     for name, matrix in found.items():
-        if matrix.words.strip():
+        if (
+            matrix.words.strip() and len(matrix.clusters) != 1
+        ):  # all agree where the gate is red for another reason
             outputs.setdefault(clean.line(matrix.words, 1000), []).append(clean.line(name))
     return [(", ".join(names), words) for words, names in outputs.items()]
 

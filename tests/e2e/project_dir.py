@@ -79,6 +79,9 @@ ALL = frozenset(
         "browser", "browser.run", "browser.golden", "browser.steps", "verdict.task", "verdict.runtime", "repro",
     )
 )  # fmt: skip
+# The same file and samples as phone's: made once, and then restored. Of builds side by side either may be the first.
+TWICE = frozenset({"tiny:browser.golden"})
+MADE = ALL - TWICE
 _LINE = re.compile(
     r"^(?P<name>[a-z0-9_-]+:\S+) +(?P<state>built|restored|up to date|failed|red)\b(?P<rest>.*)$"
 )

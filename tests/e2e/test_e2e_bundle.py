@@ -69,7 +69,11 @@ def test_what_is_delivered_holds_in_the_browser_and_a_changed_model_does_not(web
         "ort/ort.wasm.min.mjs",
     } <= set(files)
     assert SIZES.items() <= files.items()
-    assert {p.name for p in (there / "phone").iterdir()} == {"model.onnx", "io.json"}  # makes no bundle
+    assert {p.name for p in (there / "phone").iterdir()} == {
+        "model.onnx",
+        "io.json",
+        "golden",
+    }  # makes no bundle
     assert opened(there / "web") == ("holds", "holds: scores of 8 samples, on wasm")
     model = there / "web" / "model.onnx"
     weight = b"\0\0\x80\x3f"  # 1.0, the second of the matrix
@@ -87,7 +91,8 @@ def test_a_bundle_is_made_again_for_another_limit_and_for_nothing_else(web: Proj
     web.manifest(lambda m: m["platforms"]["web"].pop("tolerance"))
     result = web.doit()
     assert result.code == 0, result.text
-    assert result.of("built") == {BUNDLE, "tiny:verdict.runtime"}
+    limited = {"tiny:web.golden", "tiny:web.steps", BUNDLE, "tiny:verdict.runtime", "tiny:repro"}
+    assert result.of("built") == limited
     assert params(web)["place"] == "gates/runtime"
     after = web.contents(".cache/out/tiny/web.bundle")
     assert {name for name in before if before[name] != after[name]} == {"golden/golden.json"}

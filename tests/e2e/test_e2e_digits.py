@@ -17,13 +17,14 @@ from modelbuild.runtimes.onnxruntime_web import chromium
 
 TARGETS = [
     "data.train", "data.evaluation", "teacher", "teacher.outputs", "student", "reference", "onnx", "preflight",
-    "reference.float16", "reference.float16-sums", "environment.onnxruntime-1.18.1",
+    "reference.float16", "reference.float16-sums", "noise", "environment.onnxruntime-1.18.1",
     "environment.onnxruntime-1.24.4", "environment.onnxruntime-1.32.0", "environment.onnxruntime-web-1.30.0",
-    "ios", "ios.run", "ios.run.float16-sums", "android", "android.run.1.18.1", "android.run.1.24.4",
-    "android.run.1.32.0", "browser", "browser.run.node-wasm", "browser.run.node-wasm-2-threads",
-    "browser.run.chromium-wasm", "browser.run.chromium-wasm-2-threads", "browser.run.chromium-webgpu",
-    "browser.bundle",
-    "verdict.teacher", "verdict.task", "verdict.runtime",
+    "ios", "ios.run", "ios.run.float16-sums", "ios.golden", "ios.steps",
+    "android", "android.run.1.18.1", "android.run.1.24.4", "android.run.1.32.0", "android.golden", "android.steps",
+    "browser", "browser.run.node-wasm", "browser.run.node-wasm-2-threads", "browser.run.chromium-wasm",
+    "browser.run.chromium-wasm-2-threads", "browser.run.chromium-webgpu",
+    "browser.golden", "browser.bundle", "browser.steps",
+    "verdict.teacher", "verdict.task", "verdict.runtime", "repro",
 ]  # fmt: skip
 
 

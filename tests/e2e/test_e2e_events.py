@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from project_dir import ALL, DATA_TARGET, MANIFEST, ProjectDir, flipped, overwrite
+from project_dir import ALL, DATA_TARGET, MADE, MANIFEST, TWICE, ProjectDir, flipped, overwrite
 
 import modelbuild
 
@@ -15,8 +15,9 @@ import modelbuild
 def test_a_first_build_builds_all_and_a_second_builds_nothing(fresh: ProjectDir) -> None:
     first = fresh.doit()
     assert first.code == 0, first.text
-    assert first.of("built") == fresh.executed() == ALL
-    assert set(fresh.report_states().values()) == {"built"}
+    assert first.of("built") == fresh.executed() == MADE
+    assert first.of("restored") == TWICE
+    assert {name for name, state in fresh.report_states().items() if state == "built"} == MADE
     assert fresh.report()["ok"] is True
 
     second = fresh.doit()
@@ -141,7 +142,9 @@ def test_an_object_lost_from_the_store_does_not_stop_what_needs_it(project: Proj
     project.manifest(lambda m: m["platforms"].update(watch={"runtime": "onnxruntime", "threads": 2}))
     result = project.doit()
     assert result.code == 0, result.text
-    assert result.of("built") == {"tiny:watch", "tiny:watch.run", "tiny:verdict.runtime"}
+    made = {"tiny:watch", "tiny:watch.run", "tiny:watch.steps", "tiny:verdict.runtime", "tiny:repro"}
+    assert result.of("built") == made
+    assert result.of("restored") == {"tiny:watch.golden"}
     assert (
         project.out("tiny:watch", "model.onnx").read_bytes()
         == project.out("tiny:onnx", "model.onnx").read_bytes()
@@ -166,7 +169,7 @@ def test_a_lost_store_builds_all_that_is_needed(project: ProjectDir) -> None:
     shutil.rmtree(project.path(".cache/out"))
     assert project.doit().code == 0
     # Equal contents lie in the store once: what is brought back for one platform serves the other.
-    assert ALL - {"tiny:browser", "tiny:browser.run"} <= project.executed()
+    assert MADE - {"tiny:browser", "tiny:browser.run"} <= project.executed()
     assert project.contents() == before
 
 
@@ -190,7 +193,8 @@ def test_a_parameter_of_a_run_runs_that_platform_again_and_leaves_its_artefact(p
     project.manifest(lambda m: m["platforms"]["phone"].update(optimisation="basic"))
     result = project.doit()
     assert result.code == 0, result.text
-    assert {"tiny:phone.run"} <= project.executed() <= {"tiny:phone.run", "tiny:verdict.runtime"}
+    follow = {"tiny:phone.steps", "tiny:verdict.runtime", "tiny:repro"}
+    assert {"tiny:phone.run", "tiny:phone.steps"} <= project.executed() <= {"tiny:phone.run", *follow}
     assert "optimisation" in result.reasons["tiny:phone.run"]
     assert '"basic"' in result.reasons["tiny:phone.run"]
 
@@ -297,7 +301,7 @@ def test_a_model_that_is_taken_away_leaves_the_others_alone(project: ProjectDir)
     result = project.doit()
     assert result.code == 0, result.text
     # The same work under another name is done once.
-    assert project.executed() <= {"other:verdict.task", "other:verdict.runtime"}
+    assert project.executed() <= {"other:verdict.task", "other:verdict.runtime", "other:repro"}
     project.path("manifests/tiny.json").unlink()
     result = project.doit()
     assert result.code == 0

@@ -149,7 +149,10 @@ def test_status_and_why_tell_of_a_red_gate(project):
     assert project.doit("status").out.splitlines()[-1].startswith("tiny: not judged, ")
     project.doit()
     assert project.doit("status").out.splitlines()[-1] == "tiny: 1 of 10 verdicts is red"
-    assert "RED  accuracy against label: accuracy 0.5" in project.doit("why", "tiny:reference").out
+    assert (
+        "RED  reference against label, scores accuracy: accuracy 0.5"
+        in project.doit("why", "tiny:reference").out
+    )
 
 
 def test_other_doit_projects_of_the_environment_are_left_alone(tmp_path):
@@ -178,4 +181,4 @@ def test_an_artefact_is_held_to_its_budget(project):
     result = project.doit()
     assert result.code == 1
     assert f"the artefact has {size} bytes, at most {size - 1} are allowed" in result.out
-    assert result.of("built") == {"tiny:verdict.runtime"}
+    assert result.of("built") == {"tiny:verdict.runtime", "tiny:repro"}

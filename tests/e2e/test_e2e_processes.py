@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from project_dir import ALL, DATA_TARGET, ProjectDir, gone, wait_for
+from project_dir import ALL, DATA_TARGET, MADE, ProjectDir, gone, wait_for
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_kill_9_in_a_first_build_keeps_what_was_finished(fresh: ProjectDir) -> N
     go.touch()
     result = fresh.doit()
     assert result.code == 0, result.text
-    assert fresh.executed() == ALL - {"tiny:onnx"}
+    assert fresh.executed() == MADE - {"tiny:onnx"}
 
 
 @pytest.mark.parametrize("jobs", [(), ("-n", "2")])
@@ -117,6 +118,11 @@ def test_two_builds_at_once_run_each_recipe_once(slow: tuple[ProjectDir, Path, P
     assert project.doit().of("up to date") == ALL
 
 
+def each_once(built: Iterable[str]) -> bool:
+    """Whether all was made, and nothing twice: the golden samples of both platforms are the same."""
+    return sorted(name.replace("browser.golden", "phone.golden") for name in built) == sorted(MADE)
+
+
 def test_two_first_builds_at_once(fresh: ProjectDir) -> None:
     processes = [fresh.start(), fresh.start("-n", "2")]
     results = [fresh.ended(process) for process in processes]
@@ -124,7 +130,7 @@ def test_two_first_builds_at_once(fresh: ProjectDir) -> None:
         assert result.code == 0, result.text
         assert "Traceback" not in result.text
     built = [name for result in results for name in result.of("built")]
-    assert sorted(built) == sorted(ALL)
+    assert each_once(built)
     assert fresh.doit().of("up to date") == ALL
     assert fresh.doit("verify").code == 0
 
@@ -132,7 +138,7 @@ def test_two_first_builds_at_once(fresh: ProjectDir) -> None:
 def test_parallel_threads_build_the_same(fresh: ProjectDir, project: ProjectDir) -> None:
     result = fresh.doit("-n", "2")
     assert result.code == 0, result.text
-    assert result.of("built") == ALL
+    assert each_once(result.of("built"))
     assert fresh.contents() == project.contents()
     again = fresh.doit("-n", "2")
     assert again.of("up to date") == ALL

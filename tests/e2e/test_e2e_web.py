@@ -77,7 +77,11 @@ def test_a_way_more_leaves_the_artefact_and_the_other_ways_as_they_are(project: 
     project.manifest(lambda m: m["platforms"]["browser"].update(threads=[1, 2]))
     result = project.doit()
     assert result.code == 0, result.text
-    assert result.of("built") == {"tiny:browser.run.node-wasm-2-threads", "tiny:verdict.runtime"}
+    assert result.of("built") == {
+        "tiny:browser.run.node-wasm-2-threads",
+        "tiny:verdict.runtime",
+        "tiny:repro",
+    }
 
 
 def test_adding_a_version_is_one_line_and_runs_that_version_alone(project: ProjectDir) -> None:
@@ -91,7 +95,7 @@ def test_adding_a_version_is_one_line_and_runs_that_version_alone(project: Proje
     result = project.doit()
     assert result.code == 0, result.text
     assert result.of("built") == {
-        "tiny:environment.onnxruntime-1.32.0", f"tiny:{name}.run.1.32.0", "tiny:verdict.runtime",
+        "tiny:environment.onnxruntime-1.32.0", f"tiny:{name}.run.1.32.0", "tiny:verdict.runtime", "tiny:repro",
     }  # fmt: skip
     assert {r["version"] for r in project.report()["verdicts"]} >= {"1.18.1", "1.32.0"}
     assert set(project.doit().states.values()) == {"up to date"}
