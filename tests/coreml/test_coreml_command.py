@@ -195,7 +195,7 @@ def test_without_limits_of_its_own_it_is_the_derived_ones_that_are_named() -> No
 
 def test_limits_are_those_of_the_command_line(doit: Any, package: str) -> None:
     out = doit(package, "--inputs", "x.npz", "--against", "z.npz", "--tolerance", "max_abs=1e-3")[1]
-    assert "limit 0.001 (from the command line)" in out
+    assert "may differ by max_abs 0.001: from the command line" in out
 
 
 def test_control_characters_do_not_reach_the_terminal(
