@@ -29,7 +29,7 @@ TARGETS = [
 
 
 def shipped(root: Path) -> ProjectDir:
-    """The manifests and the dodo.py of the repository, and nothing else of it: no figures accepted of longer training."""
+    """The manifests and the dodo.py of the repository and nothing else: no figures accepted of longer training."""
     root.mkdir()
     shutil.copy(REPOSITORY / "dodo.py", root)
     shutil.copytree(
