@@ -6,7 +6,6 @@ with every real input moved by one unit in the last place at random: what differ
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from modelbuild.equivalence.tolerance import tolerance
 from modelbuild.equivalence.verdict import Verdict, passed
 from modelbuild.errors import CommandError
 from modelbuild.recipes import unoptimised
+from modelbuild.recipes.verdicts import read_run
 from modelbuild.runtimes.base import Run
 from modelbuild.tensors import Arrays
 
@@ -88,7 +88,7 @@ def bench(inputs: Mapping[str, Path], gate: Mapping[str, Any], place: str, round
 
 def faults(on: Bench, folder: Path) -> Tally:
     """Put every fault into the run recorded in `folder`. Raises CommandError where it is red already."""
-    run = recorded_run(folder)
+    run = read_run(folder)
     red = [row for row in on.judged(on.reference, run) if not row.ok]
     if red:
         fact = f"is red already: {red[0].detail}"
@@ -103,13 +103,6 @@ def faults(on: Bench, folder: Path) -> Tally:
             missed.append(fault.name)
     tried = len(liveness.FAULTS) - len(no_place)
     return Tally(tried, tried - len(missed), tuple(missed), tuple(no_place))
-
-
-def recorded_run(folder: Path) -> Run:
-    """The run as its target left it in `folder`."""
-    record = json.loads((folder / "run.json").read_text())
-    outputs = tensors.load(folder / "outputs.safetensors")
-    return Run(outputs, record["version"], record["backend"], record["evidence"])
 
 
 def _recorded(on: Bench, run: Run, place: str) -> Recorded:

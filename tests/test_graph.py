@@ -326,3 +326,14 @@ def test_options_that_do_not_go_together_are_refused_at_their_place(planned, tmp
     with pytest.raises(ManifestError) as caught:
         planned(without(platforms={"ios": "platforms/ios.json"}))
     assert caught.value.place == f"manifests/platforms/ios.json#/{place}"
+
+
+def test_programs_that_are_copied_are_part_of_the_key_of_what_carries_them(planned):
+    platforms = {"web": {"runtime": "onnxruntime-web", "hosts": ["node"], "threads": [1, 2]}}
+    targets = planned(without(platforms=platforms)).targets
+    checkers = {"golden-check.py", "golden-check.mjs", "golden-compare.mjs"}
+    assert checkers == set(targets["tiny:web.golden"].files)
+    assert checkers < set(targets["tiny:web.bundle"].files)
+    assert {"repro_coreml.py", "repro_onnxruntime.py", "repro_web.mjs"} < set(targets["tiny:repro"].files)
+    for name in ("web.golden", "web.bundle"):  # two ways in one arithmetic have one limit
+        assert targets[f"tiny:{name}"].params["rounds"] == [""]

@@ -504,3 +504,26 @@ def test_an_excerpt_in_onnx_of_a_runtime_nobody_knows_is_run_by_onnx_runtime(tmp
     (program,) = repro_folder.programs(suspect, "shipped.onnx")
     assert program.install == f"pip install numpy onnxruntime=={version('onnxruntime')}"
     assert repro_folder.programs(suspect, "shipped.bin") == ()
+
+
+def test_too_few_samples_behind_a_rate_are_no_operations_fault(tmp_path: Path) -> None:
+    row = replace(ROW, metric="flip_rate", measured=0.0, limit=0.01, detail="too few samples")
+    (one,) = findings(tmp_path, row)
+    assert (one["op"], one["reason"], one["folder"]) == (None, "too few samples", "")
+
+
+def test_the_steps_of_runs_that_are_not_looked_into_are_not_measured(tmp_path: Path) -> None:
+    measured: list[str] = []
+
+    def attributed(red: Verdict) -> tuple[str, Mapping[str, Any]]:
+        measured.append(red.run)
+        return "artefact", {}
+
+    rows = [replace(ROW, run=f"a.{number}", metric="missing") for number in range(localise.MOST + 2)]
+    (tmp_path / "verdict").mkdir()
+    verdict.write(tmp_path / "verdict" / "verdicts.json", rows)
+    runs = {row.run: {"runtime": "onnxruntime", "options": {}, "rounds": None} for row in rows}
+    localise.localise({"verdict": tmp_path / "verdict"}, {"runs": runs}, tmp_path, attributed)
+    told = json.loads((tmp_path / "findings.json").read_text())["findings"]
+    assert len(measured) == localise.MOST
+    assert [one["stage"] for one in told] == ["artefact"] * localise.MOST + ["", ""]

@@ -49,7 +49,7 @@ def test_every_fault_turns_the_gate_red(bench, run):
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_changes_what_it_is_put_into(bench, run, name):
     """One that changed nothing would be red for another reason, or never."""
-    case = liveness.recorded(TRUTH, selftest.recorded_run(run), bench.limits())
+    case = liveness.recorded(TRUTH, selftest.read_run(run), bench.limits())
     faulty = FAULTS[name].put(case)
     assert faulty is not None
     before, after = (case.reference, case.run), (faulty.reference, faulty.run)
@@ -89,7 +89,7 @@ def test_a_gate_that_is_weakened_is_found_out(bench, run, monkeypatch, module, s
 
 def test_a_limit_that_is_too_wide_is_found_out(bench, run):
     """The faults are of the size that the limit, as derived, has to catch."""
-    case = liveness.recorded(TRUTH, selftest.recorded_run(run), bench.limits())
+    case = liveness.recorded(TRUTH, selftest.read_run(run), bench.limits())
     smallest = FAULTS["one value off, barely beyond the limit"].put(case)
     assert smallest is not None
     assert not all(row.ok for row in bench.judged(smallest.reference, smallest.run))

@@ -233,3 +233,16 @@ def test_verdicts_of_a_target_that_failed_now_are_not_read_from_an_older_copy(be
         session.builder.build("m:verdict.runtime", lambda *_: None)
     assert session.report("m").verdicts == ()
     assert not session.gate("m").ok
+
+
+def test_a_gate_that_held_is_read_again_when_the_accepted_figures_change(begin, tmp_path):
+    session = build(begin(targets()))
+    assert session.gate("m").ok
+    session.write_report("m")
+    session.close()
+    lock = tmp_path / "manifests" / "m.lock.json"
+    lock.parent.mkdir()
+    lock.write_text("{}")
+    again = build(begin(targets()))
+    assert not again.gate_holds("m")
+    assert not again.report_is_current("m")

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelbuild import platforms
 from modelbuild.commands.base import ProjectCommand
 from modelbuild.errors import CommandError, did_you_mean
 from modelbuild.session import Session
+from modelbuild.targets import Target
 
 if TYPE_CHECKING:
     from modelbuild.selftest import Tally
@@ -80,39 +82,23 @@ def _refuse_stale(session: Session, model: str) -> None:
 
 
 def _faults(session: Session, model: str) -> Iterator[tuple[str, Tally]]:
-    """Every platform's usual run, that is its first."""
+    """Every platform's usual run, the one that its steps lead to."""
     from modelbuild import selftest
 
-    folders, params = _inputs(session, model), session.plan.targets[f"{model}:verdict.runtime"].params
-    seen = set()
-    for role, folder in folders.items():
-        run = role.removeprefix("run.")
-        platform = run.partition(".")[0]
-        if role == run or platform in seen:
-            continue
-        seen.add(platform)
-        gate, place = _gate(params, platform)
-        yield (
-            f"{model}:{run}",
-            selftest.faults(selftest.bench(folders, gate, place, params["rounds"].get(run)), folder),
-        )
+    for target in session.plan.of(model):
+        if target.recipe == platforms.STEPS:
+            told = target.params
+            on = selftest.bench(_inputs(session, target), told["gate"], told["place"], told["rounds"])
+            yield f"{model}:{told['run']}", selftest.faults(on, session.at.out(target.inputs["run"]))
 
 
 def _clean(session: Session, model: str, count: int) -> Tally:
     from modelbuild import selftest
 
-    folders = _inputs(session, model)
+    folders = _inputs(session, session.plan.targets[f"{model}:verdict.runtime"])
     on = selftest.bench(folders, {"tolerance": "auto"}, "gates/runtime", None)
     return selftest.clean(on, session.at.out(f"{model}:onnx"), folders["evaluation"], range(count))
 
 
-def _gate(params: Any, platform: str) -> tuple[dict[str, Any], str]:
-    own = params["platforms"][platform]["tolerance"]
-    if own is None:
-        return params["gate"], "gates/runtime"
-    return {**params["gate"], "tolerance": own}, f"platforms/{platform}"
-
-
-def _inputs(session: Session, model: str) -> dict[str, Path]:
-    target = session.plan.targets[f"{model}:verdict.runtime"]
+def _inputs(session: Session, target: Target) -> dict[str, Path]:
     return {role: session.at.out(name) for role, name in target.inputs.items()}
