@@ -37,7 +37,7 @@ class Bench:
         self.stamps.update({place / e.path: (digests.stamp(place / e.path), e.digest) for e in tree.entries})
 
     def lay_file(self, role: str, source: Path, digest: str, now: Callable[[Path], str], target: str) -> None:
-        """Lay a copy of a project file. Raises InputChangedError when it is no longer what the key says.
+        """Lay a copy of a file. Raises InputChangedError when it is no longer what the key says.
 
         `now` tells a file's digest from its stamp where it can: the file was hashed for the key, and a stamp that is
         still the same after the copy proves that those bytes were copied, without reading them a second time.

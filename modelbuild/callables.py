@@ -27,14 +27,14 @@ def resolve(path: str) -> Any:
     return getattr(module, name)
 
 
-def call(path: str, args: Mapping[str, Any]) -> Any:
-    """`resolve(path)(**args)`.
+def call(path: str, args: Mapping[str, Any], *positional: Any) -> Any:
+    """`resolve(path)(*positional, **args)`.
 
     Raises RecipeError when the call fails; an error that already speaks for itself passes as it is.
     """
     function = resolve(path)
     try:
-        return function(**args)
+        return function(*positional, **args)
     except ModelbuildError:
         raise
     except Exception as error:

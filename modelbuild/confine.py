@@ -23,21 +23,22 @@ def refusal(root: Path, named: str, below: str = "") -> Refusal | None:
 
     Costs one `lstat` a folder on the way; links are resolved only where there are any.
     """
-    wrong = _spelling(named, below)
-    return Refusal(*wrong) if wrong else _on_disk(root, named, below)
+    start = f"{below}/" if below else "the project's root folder"
+    refused = spelling(named, f"Write it relative to {start}, with forward slashes.")
+    return refused or _on_disk(root, named, below)
 
 
-def _spelling(named: str, below: str) -> tuple[str, str] | None:
-    shown, start = quote(named), f"{below}/" if below else "the project's root folder"
-    remedy = f"Write it relative to {start}, with forward slashes."
-    if not named or not named.isprintable():
-        return f"{shown} is not a path", remedy
-    if named.startswith(("/", "~")) or _DRIVE.match(named):
-        return f"{shown} is an absolute path, which another machine does not have", remedy
-    if "\\" in named:
-        return f"{shown} holds a backslash", remedy
-    if ".." in named.split("/"):
-        return f'{shown} leaves its folder with ".."', remedy
+def spelling(path: str, remedy: str, named: str = "") -> Refusal | None:
+    """Say why `path`, written as `named` where that is more, cannot be held inside any folder, or return None."""
+    shown = quote(named or path)
+    if not path or not path.isprintable():
+        return Refusal(f"{shown} is not a path", remedy)
+    if path.startswith(("/", "~")) or _DRIVE.match(path):
+        return Refusal(f"{shown} is an absolute path, which another machine does not have", remedy)
+    if "\\" in path:
+        return Refusal(f"{shown} holds a backslash", remedy)
+    if ".." in path.split("/"):
+        return Refusal(f'{shown} leaves its folder with ".."', remedy)
     return None
 
 

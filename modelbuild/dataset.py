@@ -1,4 +1,4 @@
-"""A data set on disk: `data.safetensors` holds the arrays, `data.json` tells inputs from label."""
+"""A data set on disk: `data.safetensors` holds the arrays, `data.json` tells inputs from ground truth."""
 
 from __future__ import annotations
 
@@ -21,10 +21,18 @@ LABEL = "label"
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """Arrays whose first axis is the sample axis: inputs in the order of `forward`, and ground truth."""
+    """Arrays whose first axis is the sample axis: inputs in the order of `forward`, and ground truth.
+
+    `truths` has "label", the truth of the first output, and "label.NAME", that of output NAME, where there are any.
+    """
 
     inputs: Mapping[str, Array]
-    label: Array | None
+    truths: Mapping[str, Array]
+
+    @property
+    def label(self) -> Array | None:
+        """The truth of the first output, None where there is none."""
+        return self.truths.get(LABEL)
 
     @property
     def samples(self) -> int:
@@ -32,26 +40,36 @@ class DataSet:
 
     def take(self, rows: NDArray[np.int64]) -> DataSet:
         """The samples at `rows`, in that order."""
-        inputs = {name: array[rows] for name, array in self.inputs.items()}
-        return DataSet(inputs, None if self.label is None else self.label[rows])
+        return DataSet(
+            *({name: array[rows] for name, array in of.items()} for of in (self.inputs, self.truths))
+        )
+
+
+def is_truth(name: str) -> bool:
+    """Whether the array of this name is ground truth, not an input."""
+    return name == LABEL or name.startswith(f"{LABEL}.")
 
 
 def read(folder: Path) -> DataSet:
-    """Read what `write` wrote. Raises RecipeError where it is not that."""
+    """Read what `write` wrote, also before there were several truths. Raises RecipeError where it is not that."""
     try:
         about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
         arrays = tensors.load(folder / "data.safetensors")
-        label = about["label"]
-        return DataSet({name: arrays[name] for name in about["inputs"]}, arrays[label] if label else None)
+        truths = about["truths"] if "truths" in about else [about["label"]] if about["label"] else []
+        return DataSet(*({name: arrays[name] for name in names} for names in (about["inputs"], truths)))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise RecipeError(folder.name, f"holds no data set: {error}", "Build it again") from error
 
 
 def write(folder: Path, data: DataSet) -> None:
     """Write `data` to `folder`."""
-    label = {} if data.label is None else {LABEL: data.label}
-    tensors.save(folder / "data.safetensors", {**data.inputs, **label})
-    about = {"inputs": list(data.inputs), "label": LABEL if label else None, "samples": data.samples}
+    tensors.save(folder / "data.safetensors", {**data.inputs, **data.truths})
+    about = {
+        "inputs": list(data.inputs),
+        "truths": list(data.truths),
+        "label": LABEL if LABEL in data.truths else None,
+        "samples": data.samples,
+    }
     write_json(folder / "data.json", about)
 
 

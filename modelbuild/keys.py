@@ -11,7 +11,7 @@
 | code MODULE        | digest of the source of every project module the recipe can import       |
 | version DIST       | version of every distribution that code imports, or the recipe declares  |
 | params             | canonical JSON of the manifest values the recipe reads                   |
-| file ROLE          | digest of a project file                                                 |
+| file ROLE          | digest of a file of the project or of an installed package               |
 | machine WHAT       | digest of a program of this machine that decides the result, a browser   |
 | input ROLE         | digest of an input target's output                                       |
 
@@ -28,6 +28,7 @@ from typing import Any
 
 from xxhash import xxh3_128
 
+from modelbuild import project_files
 from modelbuild.closure import ClosureReader
 from modelbuild.errors import BuildError
 from modelbuild.targets import Recipe, Target
@@ -66,7 +67,7 @@ class Keys:
     def parts(self, target: Target, inputs: Mapping[str, str]) -> Parts:
         """Walk everything `target` depends on; `inputs` maps role -> digest of that input's output.
 
-        Raises BuildError when a file the manifest names is gone.
+        Raises BuildError when a file the manifest names is gone, or the package that it is of.
         """
         own = [("params", _canonical(dict(target.params)))]
         own += [(f"file {role}", self._file(target, path)) for role, path in sorted(target.files.items())]
@@ -76,13 +77,17 @@ class Keys:
 
     def _file(self, target: Target, path: str) -> str:
         try:
-            return self._digest(self._root / path)
+            return self._digest(self.located(target, path))
         except OSError as error:
             raise BuildError(
                 target.name,
                 f"cannot read {path}: {error.strerror}",
                 "Restore the file or name another in the manifest.",
             ) from error
+
+    def located(self, target: Target, path: str) -> Path:
+        """Where a file of `target` lies. Raises BuildError when it is one of a package that is not there."""
+        return project_files.locate(self._root, path, target.name)
 
     def _program(self, target: Target, path: str) -> str:
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import modelbuild
-from modelbuild.recipes import data, distil, export, reference, teacher
+from modelbuild.recipes import data, distil, export, reference, teacher, teacher_outputs
 
 torch.set_num_threads(1)
 NET = "modelbuild.zoo.convnet:ConvNet"
@@ -21,18 +21,21 @@ EXPORT = {"opset": 18, "dynamic": {"batch": [1, 64]}}
 
 def build(root: Path) -> None:
     """Every recipe of a small model, each into its folder below `root`."""
-    names = ("all", "train", "evaluation", "unlabelled", "teacher", "outputs", "student", "onnx", "reference")
+    names = ("all", "train", "evaluation", "unlabelled", "teacher", "student", "onnx", "reference")
+    names += ("said.train", "said.unlabelled")
     at = {name: root / name for name in names}
     for path in at.values():
         path.mkdir(parents=True)
-    data.load({}, {"loader": "modelbuild.zoo.digits:load", "args": {"part": "train"}}, at["all"])
+    data.load({}, {"loader": "modelbuild.zoo.digits:load", "args": {"part": "train"}, "files": []}, at["all"])
     for seed, name in enumerate(("train", "evaluation", "unlabelled")):
         data.sample({"data": at["all"]}, {"count": 40, "seed": seed}, at[name])
     teacher.train(at, {**WIDE, "train": TRAIN}, at["teacher"])
-    teacher.outputs(at, WIDE, at["outputs"])
-    distil.distil(at, {**NARROW, "distil": {}, "train": TRAIN}, at["student"])
-    reference.torch_outputs(at, NARROW, at["reference"])
-    export.export(at, {**NARROW, "export": EXPORT}, at["onnx"])
+    for part in ("train", "unlabelled"):
+        roles = {"teacher": at["teacher"], "data": at[part]}
+        teacher_outputs.outputs(roles, {"hidden": False, "store": "float32"}, at[f"said.{part}"])
+    distil.distil(at, {"network": NARROW, "distil": {}, "train": TRAIN}, at["student"])
+    reference.torch_outputs(at, {}, at["reference"])
+    export.export(at, {"export": EXPORT}, at["onnx"])
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from modelbuild import dataset, tensors
+from modelbuild import dataset, network, tensors
 from modelbuild.errors import RecipeError
-from modelbuild.recipes import data, distil, teacher
+from modelbuild.recipes import data, distil, teacher, teacher_outputs
 
 torch.set_num_threads(1)
 LINEAR = {"module": "torch.nn:Linear", "args": {"in_features": 2, "out_features": 3}}
 TRAIN = {"steps": 250, "batch": 32, "lr": 0.05, "weight_decay": 0.0, "seed": 0}
+SAID = {"hidden": False, "store": "float32"}
 
 
 def folder(path: Path) -> Path:
@@ -31,23 +32,22 @@ class Case:
         self.root = root
         rng = np.random.default_rng(0)
         self.rule = rng.normal(size=(2, 3)).astype(np.float32) * 4
-        self.inputs = {"train": folder(root / "train"), "outputs": folder(root / "outputs")}
+        self.inputs: dict[str, Path] = {}
         self.x = rng.normal(size=(64, 2)).astype(np.float32)
-        given = {"x": self.x, **({"label": np.zeros(64, np.int64)} if label else {})}
-        self.part("train", given)
+        self.part("train", {"x": self.x, **({"label": np.zeros(64, np.int64)} if label else {})})
         if unlabelled:
-            self.inputs["unlabelled"] = folder(root / "unlabelled")
             self.part("unlabelled", {"x": rng.normal(size=(200, 2)).astype(np.float32) + 3})
 
     def part(self, name: str, arrays: dict[str, Any]) -> None:
-        dataset.write(self.root / name, data.checked(arrays, name))
-        logits = arrays["x"] @ self.rule
-        tensors.save(self.root / "outputs" / f"{name}.safetensors", {"output": logits})
+        self.inputs[name], said = folder(self.root / name), folder(self.root / f"said.{name}")
+        self.inputs[f"said.{name}"] = said
+        dataset.write(self.inputs[name], data.checked(arrays, name))
+        tensors.save(said / "outputs.safetensors", {"output": arrays["x"] @ self.rule})
 
     def student(self, distilling: dict[str, Any], train: dict[str, Any] = TRAIN) -> np.ndarray[Any, Any]:
         """Train, and give the student's logits on the training points."""
         out = folder(self.root / "student")
-        distil.distil(self.inputs, {**LINEAR, "distil": distilling, "train": train}, out)
+        distil.distil(self.inputs, {"network": LINEAR, "distil": distilling, "train": train}, out)
         weights = tensors.load(out / "weights.safetensors")
         return self.x @ np.asarray(weights["weight"], np.float32).T + np.asarray(weights["bias"])
 
@@ -79,7 +79,7 @@ def test_by_default_it_is_half_of_each_with_kl_at_temperature_4(tmp_path: Path) 
 
 def test_the_task_may_name_kind_weight_and_output(tmp_path: Path) -> None:
     number = Case(tmp_path / "a").student({"task": 0.5})
-    said = {"task": {"weight": 0.5, "kind": "cross_entropy", "output": "output"}}
+    said = {"task": {"kind": "cross_entropy", "output": "output"}}
     assert np.array_equal(number, Case(tmp_path / "b").student(said))
 
 
@@ -95,7 +95,7 @@ def test_unlabelled_samples_teach_what_the_labelled_ones_do_not_show(tmp_path: P
 def test_without_labels_the_teacher_alone_can_teach(tmp_path: Path) -> None:
     case = Case(tmp_path, label=False)
     case.student({"task": 0}, {"steps": 2})
-    with pytest.raises(RecipeError, match=r"the task loss needs it\. Set distil\.task to 0"):
+    with pytest.raises(RecipeError, match="the task loss needs it"):
         case.student({"task": 0.5})
 
 
@@ -103,10 +103,11 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
     case = Case(tmp_path, unlabelled=True)
     for distilling, words in (
         ({"task": 0, "soft": {"weight": 0}}, "nothing to learn"),
-        ({"soft": {"weight": 0}}, "unlabelled data needs a soft loss"),
-        ({"soft": {"kind": "cosine"}}, 'loss kind "cosine" is not one of kl, l1, l2'),
+        ({"soft": {"weight": 0}}, "unlabelled data is learnt from through the teacher"),
+        ({"soft": {"kind": "hinge"}}, 'loss kind "hinge" is not one of'),
         ({"soft": {"outputs": ["logits"]}}, 'the teacher has no output "logits"'),
         ({"task": {"kind": "hinge"}}, 'loss kind "hinge"'),
+        ({"teacher_forcing": {"input": "logits"}}, "forward cannot do without it"),
     ):
         with pytest.raises(RecipeError) as caught:
             case.student(distilling)
@@ -115,16 +116,66 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
 
 def test_teacher_outputs_of_other_samples_or_another_shape_are_refused(tmp_path: Path) -> None:
     case = Case(tmp_path)
-    path = tmp_path / "outputs" / "train.safetensors"
+    path = case.inputs["said.train"] / "outputs.safetensors"
     tensors.save(path, {"output": np.zeros((63, 3), np.float32)})
-    with pytest.raises(RecipeError, match='"output" has 63 samples and the data 64'):
+    with pytest.raises(RecipeError, match=r'"teacher\.output" has 63 samples and the data 64'):
         case.student({})
     tensors.save(path, {"output": np.zeros((64, 4), np.float32)})
     with pytest.raises(RecipeError, match=r"an output \[32, 3\] with a target \[32, 4\]"):
         case.student({})
     tensors.save(path, {"logits": np.zeros((64, 3), np.float32)})
-    with pytest.raises(RecipeError, match='the module has no output "logits"'):
+    with pytest.raises(RecipeError, match='the network has no output "logits"'):
         case.student({})
+
+
+def test_the_network_that_was_solved_for_is_the_one_that_is_trained(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    network.describe(folder(tmp_path / "network"), LINEAR)
+    out = folder(tmp_path / "out")
+    distil.distil(
+        {**case.inputs, "network": tmp_path / "network"}, {"distil": {}, "train": {"steps": 1}}, out
+    )
+    assert network.described(out) == LINEAR
+    assert network.restore(out).weight.shape == (3, 2)
+
+
+class Forced(torch.nn.Module):
+    """Adds what it is forced with, or nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 3)
+
+    def forward(self, x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
+        return self.layer(x) + (0 if shift is None else shift)
+
+
+def test_what_the_teacher_forces_is_given_in_training_and_must_be_there(tmp_path: Path) -> None:
+    case, net = Case(tmp_path), {"module": f"{__name__}:Forced", "args": {}}
+    soft = {"task": 0, "soft": {"kind": "l2", "weight": 1.0, "outputs": ["output"]}}
+    params = {"network": net, "distil": {**soft, "teacher_forcing": {"shift": "output"}}, "train": TRAIN}
+    distil.distil(case.inputs, params, folder(tmp_path / "out"))
+    weights = tensors.load(tmp_path / "out" / "weights.safetensors")
+    assert np.abs(np.asarray(weights["layer.weight"])).max() < 0.05, (
+        "the teacher's own answer was given already"
+    )
+    params["distil"]["teacher_forcing"] = {"shift": "outptu"}
+    with pytest.raises(
+        RecipeError, match=r'names "outptu", which the teacher does not give\. Did you mean "output"'
+    ):
+        distil.distil(case.inputs, params, folder(tmp_path / "out"))
+
+
+def test_a_training_in_two_parts_ends_with_the_bytes_of_one(tmp_path: Path) -> None:
+    case = Case(tmp_path, unlabelled=True)
+    candidate = {**LINEAR, "distil": {}, "train": {"steps": 9, "batch": 8}}
+    whole, half, rest = (folder(tmp_path / name) for name in ("whole", "half", "rest"))
+    distil.train_candidate(case.inputs, candidate, whole)
+    distil.train_candidate(case.inputs, candidate, half, until=4)
+    distil.train_candidate(case.inputs, candidate, rest, until=9, start=half)
+    one, other = ((each / "weights.safetensors").read_bytes() for each in (whole, rest))
+    assert one == other != (half / "weights.safetensors").read_bytes()
+    assert (rest / "state").is_dir() and not (whole / "state").exists()
 
 
 def test_a_student_of_digits_follows_its_teacher_and_solves_the_task(tmp_path: Path) -> None:
@@ -133,22 +184,24 @@ def test_a_student_of_digits_follows_its_teacher_and_solves_the_task(tmp_path: P
     wide, narrow = {"module": net, "args": {"width": 32}}, {"module": net, "args": {"width": 8}}
     for name, part in (("train", "train"), ("evaluation", "test")):
         folder(tmp_path / name)
-        data.load({}, {"loader": "modelbuild.zoo.digits:load", "args": {"part": part}}, tmp_path / name)
+        params = {"loader": "modelbuild.zoo.digits:load", "args": {"part": part}, "files": []}
+        data.load({}, params, tmp_path / name)
     given = {"train": tmp_path / "train", "evaluation": tmp_path / "evaluation"}
     budget = {"steps": 300, "batch": 128, "lr": 0.01, "weight_decay": 0.01, "seed": 0}
     teacher.train(given, {**wide, "train": budget}, folder(tmp_path / "teacher"))
-    teacher.outputs({"teacher": tmp_path / "teacher", **given}, wide, folder(tmp_path / "outputs"))
+    for part in given:
+        said = folder(tmp_path / f"said.{part}")
+        teacher_outputs.outputs({"teacher": tmp_path / "teacher", "data": given[part]}, SAID, said)
+        given = {**given, f"said.{part}": said}
     budget = {"steps": 600, "batch": 64, "lr": 0.01, "weight_decay": 0.01, "seed": 0}
     student = folder(tmp_path / "student")
-    distil.distil(
-        {**given, "outputs": tmp_path / "outputs"}, {**narrow, "distil": {}, "train": budget}, student
-    )
-    roles = {"teacher": student, "evaluation": given["evaluation"]}
-    teacher.outputs(roles, narrow, folder(tmp_path / "said"))
+    distil.distil(given, {"network": narrow, "distil": {}, "train": budget}, student)
+    roles = {"teacher": student, "data": given["evaluation"]}
+    teacher_outputs.outputs(roles, SAID, folder(tmp_path / "said"))
     label = dataset.read(given["evaluation"]).label
-    taught = tensors.load(tmp_path / "outputs" / "evaluation.safetensors")["logits"].argmax(1)
-    said = tensors.load(tmp_path / "said" / "evaluation.safetensors")["logits"].argmax(1)
+    taught = tensors.load(tmp_path / "said.evaluation" / "outputs.safetensors")["logits"].argmax(1)
+    said_by_student = tensors.load(tmp_path / "said" / "outputs.safetensors")["logits"].argmax(1)
     assert (taught == label).mean() > 0.98
-    assert (said == label).mean() > 0.97
-    assert (said == taught).mean() > 0.97
+    assert (said_by_student == label).mean() > 0.97
+    assert (said_by_student == taught).mean() > 0.97
     assert json.loads((student / "training.json").read_text())["parameters"] < 5000

@@ -1,4 +1,4 @@
-"""Models from elsewhere: weights that fit, and ONNX files in canonical form."""
+"""Models from elsewhere: weights that fit, ONNX files in canonical form, and both as teachers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from modelbuild import network
 from modelbuild.errors import RecipeError
 from modelbuild.limits import Limits
+from modelbuild.recipes import given as given_teacher
 from modelbuild.recipes import source
 
 torch.set_num_threads(1)
@@ -33,6 +35,7 @@ def test_weights_that_fit_become_the_students(tmp_path: Path) -> None:
     state = nn.Linear(2, 3).state_dict()
     loaded = load_file(given(tmp_path, dict(state)))
     assert all(torch.equal(loaded[name], state[name]) for name in state)
+    assert network.described(tmp_path) == LINEAR
 
 
 def test_half_precision_weights_are_taken_in_the_precision_of_the_module(tmp_path: Path) -> None:
@@ -160,3 +163,95 @@ def test_what_is_no_onnx_file_is_refused(tmp_path: Path, content: bytes) -> None
     (tmp_path / "mine.onnx").write_bytes(content)
     with pytest.raises(RecipeError, match=r"mine\.onnx: is not an ONNX file"):
         source.onnx({"model": tmp_path / "mine.onnx"}, {"export": {}}, tmp_path)
+
+
+# -- teachers
+
+
+def taught(tmp_path: Path, state: State, *ignore: str) -> Path:
+    save_file(state, tmp_path / "theirs.safetensors")
+    out = tmp_path / "teacher"
+    out.mkdir()
+    params = {**LINEAR, "ignore": list(ignore)}
+    given_teacher.teacher_weights({"weights": tmp_path / "theirs.safetensors"}, params, out)
+    return out
+
+
+def test_a_given_teacher_is_a_network_that_can_be_restored(tmp_path: Path) -> None:
+    state = nn.Linear(2, 3).state_dict()
+    further = {"pooler.weight": torch.zeros(2), "pooler.bias": torch.zeros(1), "ids": torch.arange(4)}
+    out = taught(tmp_path, {**state, **further}, "pooler.*", "ids")
+    restored = network.restore(out).state_dict()
+    assert restored.keys() == state.keys()
+    assert all(torch.equal(restored[name], state[name]) for name in state)
+    assert network.described(out) == LINEAR
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_teacher_in_half_precision_is_taken_exactly(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = {name: value.to(dtype) for name, value in nn.Linear(2, 3).state_dict().items()}
+    restored = network.restore(taught(tmp_path, state)).state_dict()
+    for name, value in restored.items():
+        assert value.dtype == torch.float32 and torch.equal(value, state[name].float())
+
+
+@pytest.mark.parametrize(
+    ("further", "ignore", "words"),
+    [
+        ({"pooler": 1}, (), 'it has unexpected pooler. Name what the module has no use for in "ignore".'),
+        (
+            {"pooler": 1},
+            ("Pooler",),
+            'no weight is called as "Pooler" in "ignore" says. Did you mean "pooler"?',
+        ),
+        ({"pooler": 1}, ("pooler", "head.*"), 'no weight is called as "head.*"'),
+        ({"pooler": 1}, ("*",), '"ignore" leaves out bias, and torch.nn:Linear has it'),
+        ({}, ("weight",), '"ignore" leaves out weight'),
+    ],
+)
+def test_patterns_that_leave_out_too_much_or_nothing_are_refused(
+    tmp_path: Path, further: dict[str, float], ignore: tuple[str, ...], words: str
+) -> None:
+    state = {**nn.Linear(2, 3).state_dict(), **{name: torch.tensor([v]) for name, v in further.items()}}
+    with pytest.raises(RecipeError) as caught:
+        taught(tmp_path, state, *ignore)
+    assert words in str(caught.value) and str(caught.value).startswith("theirs.safetensors: ")
+
+
+def test_a_teacher_with_weights_of_another_shape_or_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r'"weight" has shape \[2, 3\]'):
+        taught(tmp_path, {"weight": torch.zeros(2, 3), "bias": torch.zeros(3)})
+    (tmp_path / "none.safetensors").write_bytes(b"none")
+    with pytest.raises(RecipeError, match="is not a safetensors file"):
+        given_teacher.teacher_weights({"weights": tmp_path / "none.safetensors"}, LINEAR, tmp_path)
+
+
+def test_an_onnx_teacher_is_the_file_as_it_came(tmp_path: Path) -> None:
+    model = linear("N", 13, "com.microsoft", "Special")
+    (tmp_path / "theirs.onnx").write_bytes(model.SerializeToString())
+    out = tmp_path / "teacher"
+    out.mkdir()
+    params = {"through": "shop.teach:spoken", "args": {"speed": 2}}
+    given_teacher.teacher_onnx({"model": tmp_path / "theirs.onnx"}, params, out)
+    assert (out / "model.onnx").read_bytes() == (tmp_path / "theirs.onnx").read_bytes()
+    assert network.described(out) == {"onnx": "model.onnx", **params}
+    given_teacher.teacher_onnx({"model": tmp_path / "theirs.onnx"}, {}, out)
+    assert network.described(out) == {"onnx": "model.onnx", "through": None, "args": {}}
+
+
+@pytest.mark.parametrize("content", [b"", b"not an onnx file at all"])
+def test_a_teacher_that_is_no_onnx_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "mine.onnx").write_bytes(content)
+    with pytest.raises(RecipeError, match=r"mine\.onnx: is not an ONNX file"):
+        given_teacher.teacher_onnx({"model": tmp_path / "mine.onnx"}, {}, tmp_path)
+
+
+def test_a_teacher_with_data_outside_its_file_is_refused(tmp_path: Path) -> None:
+    model = linear("N")
+    weight = model.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="../../etc/passwd")
+    (tmp_path / "mine.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(RecipeError, match='the tensor "w" lies outside the ONNX file'):
+        given_teacher.teacher_onnx({"model": tmp_path / "mine.onnx"}, {}, tmp_path)

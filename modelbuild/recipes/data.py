@@ -1,16 +1,18 @@
-"""Data sets: what a loader returns, checked; and a seeded sample of another data set."""
+"""Data sets: what a loader returns, checked; a seeded sample of another data set, and its augmented versions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from modelbuild import callables, dataset
+from modelbuild import callables, dataset, progress
 from modelbuild.dataset import LABEL, Array, DataSet
 from modelbuild.errors import RecipeError
+
+Arrays = Mapping[str, Array]
 
 # What safetensors stores and torch computes with, in the machine's own byte order.
 DTYPES = (
@@ -22,11 +24,17 @@ DTYPES = (
 def load(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
     """Call the loader and write what it returns: a mapping of names to arrays of one sample count.
 
-    The name "label" is the ground truth; every other array is an input, in the loader's order.
-    Raises RecipeError when the arrays are not a data set (see `checked`).
+    The loader gets "args", and as ROLE the path of each role in "files". "label" is the truth of the first output,
+    "label.NAME" that of output NAME; every other array is an input, in the loader's order. Raises RecipeError when
+    the arrays are not a data set (see `checked`).
     """
-    arrays = callables.call(params["loader"], params.get("args", {}))
-    dataset.write(out_dir, checked(arrays, params["loader"]))
+    loader, args = params["loader"], params.get("args", {})
+    files = {role: inputs[role] for role in params.get("files", ())}
+    for role in files:
+        if role in args:
+            fact = f'"{role}" is in "args" and in "files"'
+            raise RecipeError(loader, fact, "Rename one: both are arguments of the loader.")
+    dataset.write(out_dir, checked(callables.call(loader, {**args, **files}), loader))
 
 
 def sample(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
@@ -42,6 +50,48 @@ def sample(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path)
     dataset.write(out_dir, data.take(np.sort(rows)))
 
 
+def augment(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
+    """Write `copies` augmented versions of the data set `data`, one after another.
+
+    "by" is called once a version as `fn(arrays, rng, **args)`: inputs and ground truth by name, and a random
+    generator seeded by `seed` and the number of the version. It returns the same inputs, sample by sample, and what
+    ground truth still holds. Raises RecipeError when it does not (see also `checked`).
+    """
+    source, versions = dataset.read(inputs["data"]), list[DataSet]()
+    for number in range(params["copies"]):
+        found = _version(source, params, number)
+        _check_alike(params["by"], "the data set", source.inputs, found.inputs)
+        _check_alike(params["by"], "the first version", (versions or [found])[0].truths, found.truths)
+        versions.append(found)
+        progress.step(number + 1, params["copies"])
+    truths = _joined(versions[0].truths, [each.truths for each in versions])
+    dataset.write(out_dir, DataSet(_joined(source.inputs, [each.inputs for each in versions]), truths))
+
+
+def _joined(names: Iterable[str], parts: Sequence[Arrays]) -> dict[str, Array]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def _version(source: DataSet, params: Mapping[str, Any], number: int) -> DataSet:
+    # Copies: one that changes its arrays in place would hand them on changed to the next version.
+    arrays = {name: array.copy() for name, array in {**source.inputs, **source.truths}.items()}
+    rng = np.random.default_rng((params["seed"], number))
+    return checked(callables.call(params["by"], params.get("args", {}), arrays, rng), params["by"])
+
+
+def _check_alike(place: str, other: str, wanted: Arrays, given: Arrays) -> None:
+    if wanted.keys() != given.keys():
+        fact = (
+            f"returned {', '.join(given) or 'no ground truth'}, and {other} has {', '.join(wanted) or 'none'}"
+        )
+        raise RecipeError(place, fact, "Return the arrays under the names they came with.")
+    for name, array in wanted.items():
+        before, after = (f"{each.dtype} {list(each.shape)}" for each in (array, given[name]))
+        if before != after:
+            fact = f'returned "{name}" as {after}, and in {other} it is {before}'
+            raise RecipeError(place, fact, "Keep dtype, shape and the number of samples.")
+
+
 def checked(arrays: object, place: str) -> DataSet:
     """`arrays` as a data set.
 
@@ -52,11 +102,14 @@ def checked(arrays: object, place: str) -> DataSet:
         found = type(arrays).__name__
         raise RecipeError(place, f"returned {found}, not a dict of names to arrays")
     named = {name: _array(name, values, place) for name, values in arrays.items()}
-    label = named.pop(LABEL, None)
+    truths = {name: named.pop(name) for name in [*named] if dataset.is_truth(name)}
+    if f"{LABEL}." in truths:
+        raise RecipeError(place, f'"{LABEL}." names no output', f'Write "{LABEL}.NAME", or "{LABEL}".')
     if not named:
-        raise RecipeError(place, "returned no input array", f'Every array but "{LABEL}" is an input.')
-    _check_counts({**named, **({} if label is None else {LABEL: label})}, place)
-    return DataSet(named, label)
+        remedy = f'Every array but "{LABEL}" and "{LABEL}.NAME" is an input.'
+        raise RecipeError(place, "returned no input array", remedy)
+    _check_counts({**named, **truths}, place)
+    return DataSet(named, truths)
 
 
 def _array(name: str, values: object, place: str) -> Array:
@@ -78,7 +131,7 @@ def _check_finite(name: str, array: Array, place: str) -> None:
         fact = (
             f'"{name}" has NaN or infinity in {int(bad.sum())} samples, first in sample {int(bad.argmax())}'
         )
-        raise RecipeError(place, fact, "Clean or drop them in the loader.")
+        raise RecipeError(place, fact, "Clean or drop them.")
 
 
 def _check_counts(arrays: Mapping[str, Array], place: str) -> None:

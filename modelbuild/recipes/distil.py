@@ -1,107 +1,107 @@
-"""The student: trained on the ground truth and on what the teacher said, read and never computed."""
+"""The student: trained on the ground truth and on what the teacher said, which is read and never computed."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
-from modelbuild import dataset, network, tensors
-from modelbuild.dataset import LABEL, Array, DataSet
+from modelbuild import dataset, network
 from modelbuild.deterministic import deterministic
-from modelbuild.errors import RecipeError, did_you_mean
-from modelbuild.recipes import losses, supervision, training
-from modelbuild.recipes.objective import Term
-from modelbuild.recipes.training import Budget, Stream
+from modelbuild.errors import RecipeError
+from modelbuild.recipes import alignment, lessons
+from modelbuild.recipes.lessons import Lesson
+from modelbuild.training import features, initial, loop, objective
+from modelbuild.training.features import Alignment
+from modelbuild.training.learner import Learner
+from modelbuild.training.objective import WEIGHT, Term
+from modelbuild.training.settings import Settings
 
-TASK_WEIGHT = 0.5
-SOFT = {"kind": "kl", "weight": 0.5}
-TEACHER = "teacher."
+TRAINING, STATE = "training.json", "state"
+SEEN = 8  # samples on which the layers of student and teacher are looked at before any training
 
 
 def distil(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
-    """Train "module" on `task * task loss + soft * soft loss`, by default half of each.
+    """Train the student and write network.json, weights.safetensors and training.json.
 
-    "distil" may say: "task", a weight or {"weight", "kind", "output"}; "soft", {"kind", "weight", "outputs"}
-    and the options of its kind. Unlabelled samples count in the soft loss only. Raises RecipeError when the
-    teacher's outputs do not belong to the data or to the student's outputs, and as `training.fit` does.
+    `params`: "distil", "train" and, unless the role network says it, "network" with "module" and "args". Roles: train
+    and said.train, unlabelled and said.unlabelled (what the teacher says of each), teacher (to start from), layers.
     """
-    place, settings = params["module"], params.get("distil", {})
-    budget = Budget.of(params["train"], place)
-    labelled, terms = _labelled(inputs, settings, place)
-    unlabelled = _unlabelled(inputs, terms, place)
-    with deterministic(budget.seed):
-        module = network.build(params)
-        summary = training.fit(module, training.batches(labelled, unlabelled, budget), terms, budget)
-    training.write(out_dir, module, summary)
+    net = network.described(inputs["network"]) if "network" in inputs else params["network"]
+    train_candidate(inputs, {**net, "distil": params["distil"], "train": params["train"]}, out_dir)
 
 
-def _labelled(
-    inputs: Mapping[str, Path], settings: Mapping[str, Any], place: str
-) -> tuple[Stream, list[Term]]:
-    data = dataset.read(inputs["train"])
-    teacher = tensors.load(inputs["outputs"] / "train.safetensors")
-    task = _task(settings.get("task", TASK_WEIGHT), data, place)
-    soft = _soft({**SOFT, **settings.get("soft", {})}, teacher, place)
-    terms = [term for term in [*task, *soft] if term.weight]
-    if not terms:
-        raise RecipeError(place, "both the task and the soft loss have a weight of 0: nothing to learn")
-    targets = _targets(data, teacher, terms, place)
-    if task:
-        targets[LABEL] = supervision.target(_label(data, place))
-    return Stream(_columns(data), targets), terms
+def train_candidate(
+    inputs: Mapping[str, Path],
+    candidate: Mapping[str, Any],
+    out_dir: Path,
+    until: int | None = None,
+    start: Path | None = None,
+) -> None:
+    """Train `candidate`, a "module" with "args", "distil" and "train", up to step `until` of its training.
 
-
-def _unlabelled(inputs: Mapping[str, Path], terms: list[Term], place: str) -> Stream | None:
-    if "unlabelled" not in inputs:
-        return None
-    data, teacher = (
-        dataset.read(inputs["unlabelled"]),
-        tensors.load(inputs["outputs"] / "unlabelled.safetensors"),
-    )
-    targets = _targets(data, teacher, terms, place)
-    if not targets:
-        raise RecipeError(
-            place, "unlabelled data needs a soft loss, and its weight is 0", "Raise distil.soft.weight."
+    `start` is the folder of the same candidate trained so far. Where `until` is given, the state to go on from is
+    written too. Raises RecipeError when the teacher's outputs do not belong to the data or to the student's outputs,
+    and as `loop.fit` does.
+    """
+    place, asked = candidate["module"], candidate["distil"]
+    settings, forced = Settings.of(candidate["train"], place), asked.get("teacher_forcing", {})
+    labelled = lessons.read(inputs, "train")
+    more = lessons.read(inputs, "unlabelled") if "unlabelled" in inputs else None
+    with deterministic(settings.seed):
+        student = network.build(candidate)
+        begun = _begun(student, asked, inputs)
+        held = _held(student, asked, labelled, inputs, settings)
+        terms = _terms(asked, labelled, held, place)
+        learner = Learner(student, held.hooked, held.projections, forced)
+        summary = loop.fit(
+            learner,
+            lessons.stream(labelled, terms, place, [*forced.values()]),
+            None if more is None else lessons.unlabelled(more, terms, place, [*forced.values()]),
+            terms,
+            settings,
+            until=until,
+            start=None if start is None else start / STATE,
+            state=None if until is None else out_dir / STATE,
         )
-    return Stream(_columns(data), targets)
+        learner.close()
+    network.save(out_dir, learner.student, candidate)
+    dataset.write_json(out_dir / TRAINING, {**summary, **begun})
 
 
-def _task(task: float | Mapping[str, Any], data: DataSet, place: str) -> list[Term]:
-    spec = task if isinstance(task, Mapping) else {"weight": task}
-    if not spec.get("weight", TASK_WEIGHT):
-        return []
-    return [supervision.task_term({"weight": TASK_WEIGHT, **spec}, _label(data, place), place)]
+def _begun(student: nn.Module, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -> dict[str, Any]:
+    """Start from the teacher's weights where that is asked for."""
+    if "initial" not in asked:
+        return {}
+    return {"initial": initial.from_teacher(student, network.restore(inputs["teacher"]), asked["initial"])}
 
 
-def _label(data: DataSet, place: str) -> Array:
-    if data.label is None:
-        fact = f'the training data has no "{LABEL}", and the task loss needs it'
-        raise RecipeError(place, fact, "Set distil.task to 0 to learn from the teacher alone.")
-    return data.label
+def _held(
+    student: nn.Module,
+    asked: Mapping[str, Any],
+    lesson: Lesson,
+    inputs: Mapping[str, Path],
+    settings: Settings,
+) -> Alignment:
+    """What holds the student's layers to the teacher's, where that is asked for."""
+    if "layers" not in asked:
+        return Alignment((), nn.ModuleList(), [])
+    teacher = json.loads((inputs["layers"] / alignment.FILE).read_text(encoding="utf-8"))["teacher"]
+    generator = torch.Generator().manual_seed(settings.seed)
+    head, forced = lessons.head(lesson, SEEN), asked.get("teacher_forcing", {})
+    return features.alignment(asked["layers"], student, teacher, head, generator, forced)
 
 
-def _soft(soft: Mapping[str, Any], teacher: tensors.Arrays, place: str) -> list[Term]:
-    options = {name: value for name, value in soft.items() if name not in ("kind", "weight", "outputs")}
-    loss = losses.named(place, losses.SOFT, soft["kind"], options)
-    names = soft.get("outputs") or [name for name, array in teacher.items() if array.dtype.kind == "f"]
-    for name in names:
-        if name not in teacher:
-            raise RecipeError(place, f'the teacher has no output "{name}"', did_you_mean(name, list(teacher)))
-    return [Term(name, TEACHER + name, float(soft["weight"]), loss) for name in names]
-
-
-def _targets(data: DataSet, teacher: tensors.Arrays, terms: list[Term], place: str) -> dict[str, Tensor]:
-    names = [term.target.removeprefix(TEACHER) for term in terms if term.target.startswith(TEACHER)]
-    for name in names:
-        if len(teacher[name]) != data.samples:
-            fact = f'the teacher\'s "{name}" has {len(teacher[name])} samples and the data {data.samples}'
-            raise RecipeError(place, fact)
-    return {TEACHER + name: torch.tensor(teacher[name]) for name in names}
-
-
-def _columns(data: DataSet) -> list[Tensor]:
-    return [torch.tensor(array) for array in data.inputs.values()]
+def _terms(asked: Mapping[str, Any], lesson: Lesson, held: Alignment, place: str) -> list[Term]:
+    """The losses on the ground truth, on the teacher's outputs and on its layers."""
+    real = {name: array.dtype.kind == "f" for name, array in lesson.outputs.items()}
+    task = objective.task_terms(asked.get("task", WEIGHT), lesson.data.truths, place, weight=WEIGHT)
+    terms = [*task, *objective.soft_terms(asked.get("soft", {}), real, place), *held.terms]
+    if not terms:
+        fact = "every loss has a weight of 0: nothing to learn"
+        raise RecipeError(place, fact, "Give one of them a weight.")
+    return terms

@@ -9,7 +9,7 @@ from typing import Any
 from onnx import ModelProto, TensorShapeProto, load_model
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelbuild import network
 from modelbuild.callables import in_words
@@ -23,17 +23,14 @@ AS_SAFETENSORS = "Save them with safetensors.torch.save_file(model.state_dict(),
 
 
 def weights(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
-    """Write the given weights as the student's.
+    """Write the given weights as the student's, in the precision of the module.
 
     Raises RecipeError when the file is no safetensors file, or its names, shapes or kinds of number are not
     those of the module.
     """
     path, module = inputs["weights"], network.build(params)
-    state = _read(path)
-    _check_names(path.name, state, module.state_dict(), params["module"])
-    _check_values(path.name, state, module.state_dict())
-    module.load_state_dict(state)
-    network.save(out_dir / "weights.safetensors", module)
+    fit(path.name, module, params["module"], read(path))
+    network.save(out_dir, module, params)
 
 
 def onnx(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
@@ -43,7 +40,7 @@ def onnx(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -
     no ONNX file, keeps data outside the file, cannot be had in the opset or does not pass the ONNX checker.
     """
     path = inputs["model"]
-    model = _parsed(path)
+    model = parsed(path)
     _name_batch(model)
     asked = params["export"].get("opset")
     checked = canonical.canonical(model, path.name)
@@ -52,7 +49,8 @@ def onnx(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -
     export.write(out_dir, checked, identity.unknown(checked))
 
 
-def _read(path: Path) -> State:
+def read(path: Path) -> State:
+    """The weights in a safetensors file. Raises RecipeError when it is none, or too large."""
     if path.stat().st_size > LIMITS.arrays_bytes:
         raise RecipeError(path.name, f"has {path.stat().st_size} bytes, more than {LIMITS.arrays_bytes}")
     try:
@@ -64,7 +62,19 @@ def _read(path: Path) -> State:
     return state
 
 
-def _check_names(place: str, given: State, wanted: State, module: str) -> None:
+def fit(place: str, module: nn.Module, named: str, given: State, spare: str = "") -> None:
+    """Put `given` into `module`, called `named`, as numbers of its own precision.
+
+    Raises RecipeError, with `place` in front, when names, shapes or kinds of number are not those of the module;
+    `spare` is the remedy where there are more than it wants.
+    """
+    wanted = module.state_dict()
+    _check_names(place, given, wanted, named, spare)
+    _check_values(place, given, wanted)
+    module.load_state_dict(given)
+
+
+def _check_names(place: str, given: State, wanted: State, module: str, spare: str) -> None:
     missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     facts = [
         f"{text} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
@@ -73,6 +83,7 @@ def _check_names(place: str, given: State, wanted: State, module: str) -> None:
     ]
     if facts:
         remedy = did_you_mean(unexpected[0], missing[:20]) if unexpected and missing else ""
+        remedy = remedy or (spare if unexpected else "")
         raise RecipeError(place, f"does not fit {module}: it {' and it '.join(facts)}", remedy)
 
 
@@ -86,7 +97,8 @@ def _check_values(place: str, given: State, wanted: State) -> None:
             raise RecipeError(place, f'"{name}" is {have.dtype}, and the module wants {want.dtype}')
 
 
-def _parsed(path: Path) -> ModelProto:
+def parsed(path: Path) -> ModelProto:
+    """The ONNX file at `path`. Raises RecipeError when it is none, or says nothing."""
     try:
         model = load_model(path, load_external_data=False)
     except Exception as error:
