@@ -10,7 +10,7 @@ A figure is worse when it is so by more than chance or noise:
   So neither another processor nor a model of larger numbers is red, and a coarser arithmetic is.
 
 Held are the figures against reference, teacher, labels and budgets. Those of one run against another follow from
-them, as do the relative ones and the likenesses (max_rel, l1, sqnr_db, cosine) from max_abs and rmse; and where
+them, as do a run's relative ones and likenesses (max_rel, l1, sqnr_db, cosine) from its max_abs and rmse; and where
 neither rounding noise nor an interval is known, as of the largest error against labels, chance looks like a change.
 
 The file never gives way by itself: `accepted` is tightened by `doit accept` and loosened by none. What a waiver lets
@@ -138,7 +138,7 @@ def _ratcheted(row: Verdict, figure: Figure | None, held: Terms) -> Verdict:
 
 def standing(row: Verdict, figure: Figure, known: Known) -> Standing:
     """How what was measured compares with what was accepted."""
-    sign = -1.0 if more_is_better(row.metric) else 1.0  # so that more is worse
+    sign = -1.0 if more_is_better(row) else 1.0  # so that more is worse
     found, accepted = sign * float(row.measured or 0.0), sign * figure.accepted
     if _sampled(row):
         best, worst = sorted(sign * end for end in (row.low, row.high) if end is not None)
@@ -156,10 +156,10 @@ def _sampled(row: Verdict) -> bool:
 def _bound(row: Verdict, figure: Figure, known: Known) -> tuple[float, str]:
     """The worst figure that would pass, and in words what stands between it and the accepted one."""
     if _sampled(row):
-        end = row.high if more_is_better(row.metric) else row.low
+        end = row.high if more_is_better(row) else row.low
         return figure.accepted, f", by more than chance (its 95 % interval ends at {end:.4g})"
     slack = _slack(row, figure, known)
-    bound = figure.accepted + (-slack if more_is_better(row.metric) else slack)
+    bound = figure.accepted + (-slack if more_is_better(row) else slack)
     return bound, f", by more than rounding explains ({slack:.3g})" if slack else ""
 
 
@@ -192,7 +192,7 @@ def figures_of(rows: Sequence[Verdict]) -> dict[Key, Verdict]:
 def _is_held(row: Verdict) -> bool:
     demanded = row.limit is not None or row.metric in ALWAYS
     movable = row.metric in EXACT or row.floor is not None or row.low is not None
-    return demanded and movable and row.metric not in FOLLOWING
+    return demanded and movable and not (row.run and row.metric in FOLLOWING)
 
 
 def unseen(rows: Sequence[Verdict], figure: Figure) -> bool:

@@ -12,7 +12,7 @@ from datetime import date
 from typing import NamedTuple
 
 from modelbuild.declare import Waiver
-from modelbuild.equivalence.demand import within
+from modelbuild.equivalence import demand
 from modelbuild.equivalence.verdict import Verdict
 
 METRIC = "waiver"  # of the rows that tell of the waivers themselves
@@ -48,23 +48,23 @@ def settle(
 ) -> Settled:
     """The verdict, green where a waiver covers its figure up to what was measured; else with why none did.
 
-    `constants`: (output, metric) -> what the best constant in place of the reference's output reaches. On a platform,
-    a waiver that would pass even that is none.
+    `constants`: (output, metric) -> what the best constant in place of the reference's output reaches; the verdict of
+    a gate on the model itself says so by itself. A waiver that would pass even that is none.
     """
     if row.ok or row.measured is None:
         return Settled(row)
     why = []
     for waiver in (each for each in waivers if covers(each, row)):
-        constant = constants.get((row.output, row.metric)) if row.platform else None
+        constant = constants.get((row.output, row.metric)) if row.platform else row.constant
         if waiver.expired(day):
             why.append(
                 f"the waiver ended on {waiver.expires} ({_because(waiver)}): mend it, or renew the waiver"
             )
-        elif constant is not None and within(row.metric, constant, waiver.limit):
+        elif constant is not None and _within(row, constant, waiver.limit):
             fact = f"the waiver's {waiver.limit:.3g} would pass a constant in place of the output"
             why.append(f"{fact}, which reaches {constant:.3g}: it does not count")
-        elif not within(row.metric, row.measured, waiver.limit):
-            why.append(f"the waiver lets it pass only {_towards(waiver)} {waiver.limit:.10g}")
+        elif not _within(row, row.measured, waiver.limit):
+            why.append(f"the waiver lets it pass only {_towards(row)} {waiver.limit:.10g}")
         else:
             detail = f"waived until {waiver.expires}: {_because(waiver)}. Without that red: {row.detail}"
             return Settled(replace(row, ok=True, limit=waiver.limit, detail=detail), waiver)
@@ -91,19 +91,23 @@ def told(
 
 def _waived(waiver: Waiver, passed: Sequence[Verdict]) -> str:
     measured = [row.measured for row in passed if row.measured is not None]
-    worst = min(measured) if more_is_better(waiver.metric) else max(measured)
+    worst = min(measured) if more_is_better(passed[0]) else max(measured)
     count = "" if len(passed) == 1 else f" (the worst of {len(passed)})"
-    limit = f"{_towards(waiver)} {waiver.limit:.10g} until {waiver.expires}"
+    limit = f"{_towards(passed[0])} {waiver.limit:.10g} until {waiver.expires}"
     return f"{scope(waiver)}, {worst:.4g}{count}, is waived {limit}: {_because(waiver)}"
 
 
-def _towards(waiver: Waiver) -> str:
-    return "down to" if more_is_better(waiver.metric) else "up to"
+def _towards(row: Verdict) -> str:
+    return "down to" if more_is_better(row) else "up to"
 
 
-def more_is_better(metric: str) -> bool:
-    """Whether the metric is a share or a likeness, and not an error or a cost."""
-    return within(metric, 1.0, 0.0)
+def more_is_better(row: Verdict) -> bool:
+    """Whether the verdict's metric is a share or a likeness, and not an error or a cost."""
+    return demand.more_is_better(row.metric, row.more_is_better)
+
+
+def _within(row: Verdict, figure: float, limit: float) -> bool:
+    return demand.within(row.metric, figure, limit, row.more_is_better)
 
 
 def _note(model: str, waiver: Waiver, detail: str) -> Verdict:

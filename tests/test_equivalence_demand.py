@@ -129,7 +129,7 @@ def test_quality_gates() -> None:
         ("teacher", {"metric": "agreement", "min": 1.01}, "met by nothing"),
         ("teacher", {"metric": "agreement"}, 'no "min"'),
         ("teacher", {"metric": "agreement", "max": 0.9}, "no such demand"),
-        ("teacher", {"metric": "accuracy", "min": 0.9}, "not one of agreement"),
+        ("teacher", {"metric": "accuracy", "min": 0.9}, "not one of agreement, cosine"),
         ("teacher", {"min": 0.9}, "not one of"),
         ("task", {"metric": "accurracy", "min": 0.9}, 'Did you mean "accuracy"'),
         ("task", {"metric": "accuracy", "min": math.nan}, "not a finite number"),
@@ -139,12 +139,79 @@ def test_quality_gates() -> None:
         ("task", {"metric": "token_error_rate", "max": 1}, "met by an answer without a single token"),
         ("task", {"metric": "token_error_rate", "min": 0.1}, "no such demand"),
         ("teacher", {"metric": "token_error_rate", "max": 0.1}, "not one of agreement"),
+        ("task", {"metric": "cosine", "min": 0}, "met by anything"),
+        ("task", {"metric": "cosine", "min": 1.01}, "met by nothing"),
+        ("task", {"metric": "cosine", "max": 0.5}, "no such demand"),
+        ("task", {"metric": "cosine", "min": 0.5, "args": {}}, "no such demand"),
+        ("task", {"metric": "mine:far"}, "neither"),
+        ("task", {"metric": "mine:far", "min": 1, "max": 2}, "both"),
+        ("task", {"metric": "mine:far", "max": math.inf}, "not a finite number"),
+        ("task", {"metric": "mine:far", "max": True}, "not a finite number"),
+        ("task", {"metric": "mine:far", "max": 1, "limit": 1}, "no such demand"),
+        ("task", {"metric": "mine:far", "max": 1, "args": [1]}, "no set of arguments"),
+        ("task", {"metric": "mine:", "max": 1}, "not of the form"),
+        ("task", {"metric": "mine:rmse", "max": 1}, "the name of another verdict"),
+        ("task", {"metric": "mine:accepted", "max": 1}, "the name of another verdict"),
+        ("task", ["accuracy"], "demands nothing"),
     ],
 )
-def test_an_empty_quality_gate_is_refused(name: str, gate: dict[str, Any], words: str) -> None:
+def test_an_empty_quality_gate_is_refused(name: str, gate: Any, words: str) -> None:
     with pytest.raises(ManifestError, match=words) as caught:
         demand.quality(gate, name)
     assert caught.value.place.startswith(f"gates/{name}")
+
+
+def test_a_metric_of_the_project() -> None:
+    asked = {"metric": "mine.metrics:far", "max": -0.5, "output": "mel", "args": {"hop": 4}}
+    (found,) = demand.qualities(asked, "teacher")
+    place = "gates/teacher/max"
+    assert found == demand.QualityDemand("far", -0.5, "mel", place, "mine.metrics:far", {"hop": 4}, False)
+    (near,) = demand.qualities([{"metric": "mine.metrics:near", "min": 0.5}], "task")
+    assert (near.place, near.args, near.more_is_better) == ("gates/task/0/min", {}, True)
+    assert near.met(0.5)
+    assert not near.met(0.4)
+    assert found.met(-0.6)
+    assert not found.met(0.5)
+
+
+def test_several_demands_of_a_gate_have_places_of_their_own() -> None:
+    listed = [{"metric": "cosine", "min": 0.8}, {"metric": "l1", "max": 1, "output": "y"}]
+    found = demand.qualities([*listed, {"metric": "l1", "max": 1, "output": "z"}], "teacher")
+    assert [each.place for each in found] == [f"gates/teacher/{end}" for end in ("0/min", "1/max", "2/max")]
+    assert demand.qualities({"metric": "l1", "max": 1}, "task")[0].place == "gates/task/max"
+
+
+L1, FAR = {"metric": "l1", "max": 1}, {"metric": "mine:far", "max": 1}
+
+
+@pytest.mark.parametrize(
+    ("second", "place", "words"),
+    [
+        (None, "", "demands nothing"),
+        ([], "", "demands nothing"),
+        ("l1", "", "demands nothing"),
+        ([L1, L1], "/1", "on l1 of the same output"),
+        ([L1, {**L1, "output": "y"}], "/1", "on l1 of the same output"),
+        ([{**L1, "output": "y"}, L1], "/1", "on l1 of the same output"),
+        ([{**L1, "output": "y"}, {**L1, "output": "z"}, {**L1, "output": "y"}], "/2", "of the same output"),
+        ([FAR, FAR], "/1", "on far of the same output"),
+        ([{**FAR, "output": "y"}, {**FAR, "output": "y"}], "/1", "on far of the same output"),
+        (
+            [FAR, {**FAR, "metric": "yours:far", "output": "y"}],
+            "/1/metric",
+            '"mine:far" before it is called far',
+        ),
+        ([L1, {"metric": "l1"}], "/1", 'no "max"'),
+    ],
+)
+def test_a_list_of_demands_that_is_none_or_says_a_thing_twice(second: Any, place: str, words: str) -> None:
+    with pytest.raises(ManifestError, match=words) as caught:
+        demand.qualities(second, "task")
+    assert caught.value.place == f"gates/task{place}"
+
+
+def test_a_metric_of_the_project_may_be_on_several_outputs() -> None:
+    assert len(demand.qualities([FAR, {**FAR, "output": "y"}, {**FAR, "output": "z"}], "task")) == 3
 
 
 @pytest.mark.parametrize(
@@ -160,6 +227,14 @@ def test_within(metric: str, good: float, bad: float) -> None:
     assert not demand.within(metric, bad, 2)
     assert not demand.within(metric, math.nan, 2)
     assert not demand.within(metric, good, math.nan)
+
+
+def test_which_way_is_better_is_said_where_no_name_tells() -> None:
+    assert demand.within("far", 3, 2, more=True)
+    assert not demand.within("far", 3, 2, more=False)
+    assert not demand.within("far", math.nan, 2, more=True)
+    assert demand.more_is_better("far", True)
+    assert not demand.more_is_better("far")
 
 
 def test_a_demand_is_read_without_numpy() -> None:

@@ -17,13 +17,13 @@ STUDENT[7] = [9, 0, 0]
 
 
 def teach(student: dict[str, Any], teacher: dict[str, Any], **gate: Any) -> tuple[Verdict, ...]:
-    return teacher_gate("m:reference", student, teacher, demand.quality(gate, "teacher"))
+    return teacher_gate("m:reference", student, teacher, demand.qualities(gate, "teacher"))
 
 
 def do(student: dict[str, Any], labels: Any, outputs: Any = (), **gate: Any) -> tuple[Verdict, ...]:
-    return task_gate(
-        "m:reference", student, labels, demand.quality(gate, "task"), demand.outputs(dict(outputs))
-    )
+    truths = labels if isinstance(labels, dict) else {"label": labels}
+    asked = demand.qualities(gate, "task")
+    return task_gate("m:reference", student, truths, asked, demand.outputs(dict(outputs)))
 
 
 @pytest.mark.parametrize(("least", "ok"), [(0.875, True), (0.876, False), (1, False)])
@@ -212,6 +212,140 @@ def test_the_task_speaks_of_the_model() -> None:
         do({"y": STUDENT}, CLASSES, metric="accuracy", min=0.5, output="z")
 
 
+# -- cosine
+
+UNIT = np.array([[3, 4], [0, 2], [-5, 0], [1, 1]], np.float64)
+
+
+def turned(vectors: Any, degrees: list[float]) -> Any:
+    """Each vector turned, and of another length, which does not matter."""
+    turns = [np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in np.radians(degrees)]
+    return np.stack(
+        [(n + 1.0) * turn @ vector for n, (turn, vector) in enumerate(zip(turns, vectors, strict=True))]
+    )
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (4, 1, 2), (4, 2, 1)])
+def test_the_cosine_is_the_mean_over_the_samples_of_that_of_two_vectors(shape: tuple[int, ...]) -> None:
+    angles = [0.0, 60.0, 90.0, 180.0]
+    student, teacher = turned(UNIT, angles).reshape(shape), UNIT.reshape(shape)
+    (verdict,) = teach({"y": student}, {"y": teacher}, metric="cosine", min=0.9)
+    assert (verdict.metric, verdict.against, verdict.ok) == ("cosine", "teacher", False)
+    assert verdict.measured == pytest.approx((1 + 0.5 + 0 - 1) / 4, abs=1e-12)
+    assert "at least 0.9 is due; worst at sample 3: -1" in verdict.detail
+    assert verdict.low is not None
+    assert verdict.low < 0.125 < (verdict.high or 0)
+    assert verdict.needed is None, "a constant is nearer"
+    directions = UNIT / np.linalg.norm(UNIT, axis=1, keepdims=True)
+    assert verdict.constant == pytest.approx(np.linalg.norm(directions.mean(axis=0)))
+    (verdict,) = do({"y": student}, teacher, metric="cosine", min=0.9)
+    assert (verdict.metric, verdict.against, verdict.ok) == ("cosine", "label", False)
+
+
+def test_a_cosine_passes_from_its_limit_on_whatever_the_lengths() -> None:
+    student = turned(UNIT, [10.0] * 4) * np.array([[1e-200], [1e200], [1], [1e300]])
+    (verdict,) = teach({"y": student}, {"y": UNIT}, metric="cosine", min=float(np.cos(np.radians(10.01))))
+    assert verdict.ok
+    assert verdict.measured == pytest.approx(np.cos(np.radians(10)))
+    assert verdict.needed == verdict.measured
+    (verdict,) = teach({"y": student}, {"y": UNIT}, metric="cosine", min=float(np.cos(np.radians(9.99))))
+    assert not verdict.ok
+
+
+def test_a_cosine_that_a_constant_reaches_is_vacuous() -> None:
+    near = np.array([[1.0, 0.1], [1, -0.1], [1, 0.2], [1, -0.2]])
+    best = float(np.mean(1 / np.linalg.norm(near, axis=1)))  # along the first axis
+    with pytest.raises(
+        RecipeError, match=r'gates/teacher/min: 0\.98 would pass a constant in place of "y", which'
+    ):
+        teach({"y": near}, {"y": near}, metric="cosine", min=0.98)
+    assert 0.98 < best < 0.99
+    assert passed(teach({"y": near}, {"y": near}, metric="cosine", min=0.99))
+    with pytest.raises(RecipeError, match="would pass a constant"):
+        do({"y": near}, near, metric="cosine", min=best)
+
+
+def test_what_is_all_zero_at_a_sample_has_no_direction() -> None:
+    hole = UNIT.copy()
+    hole[2] = 0
+    (verdict,) = teach({"y": hole}, {"y": UNIT}, metric="cosine", min=0.9)
+    assert (verdict.metric, verdict.measured, verdict.ok) == ("zero", None, False)
+    assert verdict.detail == 'the student is all zero in "y" at sample 2 (1 in all): that has no direction'
+    (verdict,) = teach({"y": UNIT}, {"y": hole}, metric="cosine", min=0.9)
+    assert (verdict.metric, verdict.ok) == ("zero", False)
+    assert "the teacher is all zero" in verdict.detail
+
+
+def test_single_numbers_have_no_cosine() -> None:
+    single = np.array([1.0, 2, 3, 4])
+    both = {"y": UNIT, "z": single, "w": single[:, None]}
+    assert [v.output for v in teach(both, both, metric="cosine", min=0.9)] == ["y"]
+    with pytest.raises(RecipeError, match=r"cosine needs an output of shape .* two values a sample or more"):
+        teach({"z": single}, {"z": single}, metric="cosine", min=0.9)
+
+
+# -- several demands, several truths
+
+
+def test_every_demand_of_a_list_has_verdicts_of_its_own() -> None:
+    gate = [
+        {"metric": "agreement", "min": 0.9},
+        {"metric": "l1", "max": 0.7},
+        {"metric": "cosine", "min": 0.8},
+    ]
+    found = teacher_gate("m:reference", {"y": STUDENT}, {"y": TEACHER}, demand.qualities(gate, "teacher"))
+    assert [(v.metric, v.ok) for v in found] == [("agreement", False), ("l1", True), ("cosine", True)]
+    with pytest.raises(RecipeError, match=r"gates/teacher/1/max: 9 would pass a constant"):
+        bad = demand.qualities([gate[0], {"metric": "l1", "max": 9}], "teacher")
+        teacher_gate("m:reference", {"y": STUDENT}, {"y": TEACHER}, bad)
+
+
+def test_a_fault_that_several_demands_meet_is_told_once() -> None:
+    gate = demand.qualities([{"metric": "rmse", "max": 0.5}, {"metric": "l1", "max": 0.5}], "teacher")
+    (verdict,) = teacher_gate("m:reference", {"y": STUDENT * np.float32(np.nan)}, {"y": TEACHER}, gate)
+    assert (verdict.metric, verdict.ok) == ("nan", False)
+
+
+def test_the_truth_of_an_output_is_its_own_or_else_the_label() -> None:
+    student = {"a": TEACHER, "b": STUDENT}
+    wrong = np.roll(CLASSES, 1)
+    truths = {"label": wrong, "label.a": CLASSES}
+    a, b = do(student, truths, metric="accuracy", min=0.5)
+    assert (a.output, a.measured) == ("a", 1.0)
+    assert (b.output, b.measured) == ("b", 1 / 8)
+    (b,) = do(student, {"label.b": CLASSES, "label.a": wrong}, metric="accuracy", min=0.5, output="b")
+    assert b.measured == 0.875
+
+
+def test_an_output_without_any_truth_is_an_error_where_it_is_gated() -> None:
+    student = {"a": TEACHER, "b": STUDENT}
+    words = r'gates/task/output: the evaluation data has neither "label.b" nor "label": it has label.a'
+    for more in ({}, {"output": "b"}):
+        with pytest.raises(RecipeError, match=words):
+            do(student, {"label.a": CLASSES}, metric="accuracy", min=0.5, **more)
+    (found,) = do(student, {"label.a": CLASSES}, metric="accuracy", min=0.5, output="a")
+    assert found.ok
+    with pytest.raises(RecipeError, match="gates/task: the evaluation data has no label"):
+        do(student, {}, metric="accuracy", min=0.5)
+
+
+def test_a_named_output_is_all_that_the_teacher_needs() -> None:
+    student = {"a": TEACHER, "more": STUDENT}
+    (found,) = teach(student, {"a": TEACHER, "else": TEACHER}, metric="l1", max=0.1, output="a")
+    assert found.ok
+
+
+def test_every_figure_says_what_a_constant_reaches() -> None:
+    (share,) = do({"y": STUDENT}, CLASSES, metric="accuracy", min=0.5)
+    assert share.constant == 0.375
+    (error,) = teach({"y": STUDENT}, {"y": TEACHER}, metric="max_abs", max=2)
+    assert error.constant == 2.5
+    (rate,) = do({"y": SAID}, DUE, TEXT, metric="token_error_rate", max=0.2)
+    assert rate.constant is not None
+    assert rate.constant > 0.2
+    assert {share.more_is_better, error.more_is_better, rate.more_is_better} == {None}
+
+
 SAID = np.array([[1, 2, 3, 0], [4, 5, 0, 0], [7, 1, 6, 0], [2, 2, 2, 2]])
 DUE = np.array([[1, 2, 3, 0], [4, 5, 6, 0], [7, 6, 0, 0], [2, 2, 2, 2]])
 TEXT = {"y": {"kind": "sequence", "padding": 0}}
@@ -260,7 +394,7 @@ def test_a_regression_ends_at_its_length() -> None:
     assert (verdict.measured, verdict.ok) == (pytest.approx(7 / 12), False)
     asked, gate = (
         demand.outputs(outputs),
-        demand.quality({"metric": "l1", "max": 0.1, "output": "y"}, "teacher"),
+        demand.qualities({"metric": "l1", "max": 0.1, "output": "y"}, "teacher"),
     )
     both = {"y": said, "n": np.array([2, 3])}
     (verdict,) = teacher_gate("m:reference", both, both, gate, asked)

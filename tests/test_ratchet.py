@@ -84,6 +84,40 @@ def test_an_error_with_an_interval_is_worse_where_it_lies_above(low, high, ok):
     assert judged(given, figure("m:reference", "rmse", 0.1, against="teacher")).ok == ok
 
 
+@pytest.mark.parametrize(("more", "low", "high", "ok"), [
+    (True, 0.9, 0.98, False), (True, 0.9, 1.0, True), (True, 1.01, 1.1, True),
+    (False, 0.9, 0.98, True), (False, 0.9, 1.0, True), (False, 1.01, 1.1, False),
+])  # fmt: skip
+def test_a_metric_of_the_project_is_worse_on_the_side_that_its_verdict_says(more, low, high, ok):
+    given = share(0.97, low, high, metric="far", more_is_better=more)
+    found = judged(given, figure("m:reference", "far", 0.99, against="label"))
+    assert found.ok == ok
+    assert (
+        ok or f"by more than chance (its 95 % interval ends at {high if more else low:.4g})" in found.detail
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "measured", "kind"), [(True, 1.2, "tighter"), (False, 0.8, "tighter"), (True, 0.8, None)]
+)
+def test_a_metric_of_the_project_is_tightened_the_way_it_is_better(more, measured, kind):
+    given = share(measured, measured - 0.1, measured + 0.1, metric="far", limit=None, more_is_better=more)
+    given = replace(given, limit=0.5 if more else 5.0)
+    old = figure("m:reference", "far", 1.0, against="label")
+    _, changes = ratchet.renewed([given], terms(old), {})
+    assert [each.kind for each in changes] == ([kind] if kind else [])
+
+
+def test_every_metric_of_a_gate_on_the_model_itself_is_held():
+    metrics = ("accuracy", "cosine", "l1", "rmse", "far")
+    rows = [share(0.9, 0.8, 0.95, metric=each, limit=0.5, against="teacher") for each in metrics]
+    lock, _ = ratchet.renewed(rows, terms(), {})
+    assert {each.metric for each in lock.figures.values()} == set(metrics)
+    runs = [row(metric=each, low=0.1, high=0.2) for each in metrics]
+    lock, _ = ratchet.renewed(runs, terms(), {})
+    assert {each.metric for each in lock.figures.values()} == {"accuracy", "rmse", "far"}
+
+
 def test_a_share_without_an_interval_is_compared_as_it_is():
     lines = figure("m:reference", "accuracy", 0.99, against="label")
     assert judged(share(0.99), lines).ok

@@ -14,7 +14,8 @@ import pytest
 from onnx import numpy_helper
 from runtime_conformance import SAMPLES, contents, dense, dense_answer, dense_inputs, write_onnx
 
-from modelbuild import tensors
+from modelbuild import dataset, tensors
+from modelbuild.dataset import DataSet
 from modelbuild.equivalence import noise
 from modelbuild.equivalence.verdict import read
 from modelbuild.errors import CommandError, ManifestError, RecipeError
@@ -329,7 +330,7 @@ def test_the_recipes_refuse_what_they_cannot_do(project: Project, monkeypatch: p
 
 def test_the_teacher_gate(project: Project) -> None:
     taught = project.folder("teacher.outputs")
-    tensors.save(taught / "evaluation.safetensors", dense_answer(dense_inputs()))
+    tensors.save(taught / "outputs.safetensors", dense_answer(dense_inputs()))
     inputs = {"reference": project.reference(), "outputs": taught}
     gate = {"metric": "agreement", "min": 0.97, "output": "logits"}
     verdicts.teacher(inputs, {"gate": gate, "target": "m:reference"}, project.folder("verdict"))
@@ -345,6 +346,29 @@ def test_the_task_gate(project: Project) -> None:
     assert (found.ok, found.measured, found.against) == (True, 1.0, "label")
     with pytest.raises(RecipeError, match="has no label"):
         verdicts.task({**inputs, "evaluation": project.evaluation(None)}, params, project.folder("verdict"))
+
+
+def near(outputs: Mapping[str, Any], truth: Mapping[str, Any], within: float) -> Any:
+    (due,) = truth.values()
+    return (np.abs(outputs["logits"][:, 0] - due.reshape(len(due), -1)[:, 0]) < within).astype(np.float32)
+
+
+def test_the_gates_take_lists_and_metrics_of_the_project(project: Project) -> None:
+    taught = project.folder("teacher.outputs")
+    tensors.save(taught / "outputs.safetensors", {"logits": dense_answer(dense_inputs())["logits"]})
+    inputs = {"reference": project.reference(), "outputs": taught, "evaluation": project.folder("evaluation")}
+    own = {"metric": f"{__name__}:near", "min": 0.9, "args": {"within": 1e-3}}
+    gate = [{"metric": "cosine", "min": 0.99, "output": "logits"}, own]
+    verdicts.teacher(inputs, {"gate": gate, "target": "m:reference"}, project.folder("verdict"))
+    cosine, found = read(project.folder("verdict") / "verdicts.json")
+    assert (cosine.metric, cosine.output, cosine.ok) == ("cosine", "logits", True)
+    assert (found.metric, found.output, found.ok) == ("near", "", True)
+    assert (found.measured, found.more_is_better) == (1, True)
+    truths = {"label.logits": dense_answer(dense_inputs())["logits"]}
+    dataset.write(inputs["evaluation"], DataSet(dense_inputs(), truths))
+    verdicts.task(inputs, {"gate": [own, *gate[:1]], "target": "m:reference"}, project.folder("verdict"))
+    found, cosine = read(project.folder("verdict") / "verdicts.json")
+    assert [found.ok, found.against, cosine.ok, cosine.against] == [True, "label", True, "label"]
 
 
 def test_all_against_all_is_written_beside_the_verdicts(project: Project) -> None:

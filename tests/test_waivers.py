@@ -55,6 +55,46 @@ def test_a_share_passes_down_to_the_limit():
     assert not settled(given, on_gate._replace(limit=0.91)).row.ok
 
 
+@pytest.mark.parametrize(
+    ("more", "measured", "limit", "yes"),
+    [
+        (True, 0.9, 0.9, True), (True, 0.9, 0.91, False),
+        (False, 0.9, 0.9, True), (False, 0.9, 0.89, False), (None, 0.9, 0.89, False),
+        (True, -3.0, -3.5, True), (False, -3.0, -3.5, False),
+    ],
+)  # fmt: skip
+def test_a_metric_of_the_project_passes_the_way_it_is_better(more, measured, limit, yes):
+    given = share(measured, metric="far", limit=5.0, ok=False, more_is_better=more)
+    on_gate = waiver(platform=None, gate="task", metric="far", limit=limit)
+    found = settled(given, on_gate)
+    assert found.row.ok == yes
+    if not yes:
+        assert f"only {'down' if more else 'up'} to {limit:g}" in found.row.detail
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_the_worst_of_a_projects_metric_is_where_less_is_good(more):
+    on_gate = waiver(platform=None, gate="task", metric="far", limit=0 if more else 9)
+    given = [
+        share(m, metric="far", ok=False, output=o, more_is_better=more) for m, o in ((0.9, "y"), (0.8, "z"))
+    ]
+    (note,) = notes(*given, waived=(on_gate,))
+    worst, towards = ("0.8", "down") if more else ("0.9", "up")
+    assert f"{worst} (the worst of 2), is waived {towards} to" in note.detail
+
+
+def test_a_waiver_of_a_gate_that_a_constant_would_meet_does_not_count():
+    on_gate = waiver(platform=None, gate="task", metric="accuracy", limit=0.3)
+    given = share(0.4, limit=0.95, ok=False, constant=0.375)
+    found = settled(given, on_gate).row
+    assert not found.ok
+    assert "0.3 would pass a constant in place of the output, which reaches 0.375" in found.detail
+    assert settled(given, on_gate._replace(limit=0.38)).row.ok
+    far = share(2.0, metric="far", ok=False, constant=3.0, more_is_better=False)
+    assert not settled(far, on_gate._replace(metric="far", limit=3)).row.ok
+    assert settled(far, on_gate._replace(metric="far", limit=2.9)).row.ok
+
+
 @pytest.mark.parametrize("kind", ["nan", "missing", "shape", "max_abs"])
 def test_what_could_not_be_measured_never_passes(kind):
     given = row(metric=kind, measured=None, limit=None, ok=False)
@@ -212,6 +252,48 @@ def changed(**more):
 )
 def test_a_manifest_may_waive(tmp_path, given):
     assert wrong(tmp_path, given) == []
+
+
+LISTED = {
+    "task": [
+        {"metric": "accuracy", "min": 0.9},
+        {"metric": "rmse", "max": 0.9, "output": "y"},
+        {"metric": "modelbuild.tensors:load", "max": 0.9},
+        {"metric": "cosine", "min": 0.9, "output": "z"},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"metric": "accuracy", "limit": 0.5}, ""),
+        ({"metric": "accuracy", "limit": 0.5, "output": "x"}, ""),
+        ({"metric": "rmse", "limit": 2}, ""),
+        ({"metric": "rmse", "limit": 2, "output": "y"}, ""),
+        ({"metric": "rmse", "limit": 2, "output": "yy"}, 'is on rmse of "y", not of "yy"'),
+        ({"metric": "cosine", "limit": 0.5}, ""),
+        ({"metric": "cosine", "limit": 0, "output": "z"}, "0 is not above 0 and at most 1"),
+        ({"metric": "load", "limit": -3}, ""),
+        ({"metric": "load", "limit": 3, "output": "x"}, ""),
+        ({"metric": "modelbuild.tensors:load", "limit": 3}, "not on "),
+        (
+            {"metric": "l1", "limit": 3},
+            'the task gate is on "accuracy", "rmse", "load", "cosine", not on "l1"',
+        ),
+        ({"metric": ["accuracy"], "limit": 3}, "is a list"),
+        ({"metric": "accuracy", "limit": 0.5, "output": ["x"]}, "is a list"),
+    ],
+)
+def test_of_a_gate_on_several_metrics_each_may_be_waived(tmp_path, more, words):
+    found = wrong(tmp_path, {**changed(platform=..., gate="task"), **more}, gates=LISTED)
+    assert (words in "\n".join(found)) if words else found == []
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "agreement", "token_error_rate", "load", "length"])
+def test_what_no_platform_is_held_to_is_not_waived_there(tmp_path, metric):
+    found = wrong(tmp_path, changed(metric=metric, limit=0.5), gates=LISTED)
+    assert any(f'/metric: "{metric}" is not one of max_abs' in each for each in found)
 
 
 FAULTS = {

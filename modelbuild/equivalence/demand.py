@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,17 @@ CEILINGS = ("max_abs", "max_rel", "l1", "rmse")
 FLOORS = ("sqnr_db", "cosine")
 SHARES = {"teacher": "agreement", "task": "accuracy"}
 ERRORS = ("max_abs", "rmse", "l1")
+COSINE = "cosine"
 TOKENS = "token_error_rate"
 KINDS = ("scores", "sequence", "regression")
+MORE = (*FLOORS, *SHARES.values())  # metrics of which more is better
+COUNTS = ("decision_flips", "bytes")
+# What verdicts are on beside the metrics of gates.
+OTHERS = {
+    *("accepted", "constant", "dtype", "empty", "evidence", "extra", "flip_rate", "inf", "length", "missing"),
+    *("nan", "noise", "samples", "shape", "tolerance", "vanished", "waiver", "zero"),
+}
+TAKEN = OTHERS.union(CEILINGS, MORE, COUNTS, [TOKENS])  # no metric of a project goes by these names
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +65,33 @@ class RuntimeDemand:
 class QualityDemand:
     """`metric` is to keep to `limit` on `output`, or on every output that the metric fits when it is None.
 
-    `place` says where in the manifest the limit stands.
+    `place` says where in the manifest the limit stands. `function`, called with `args`, is the project's own metric
+    as package.module:callable, and `more_is_better` says it of that; both are None for one that is built in.
     """
 
     metric: str
     limit: float
     output: str | None
     place: str
+    function: str | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+    more_is_better: bool | None = None
+
+    def met(self, measured: float) -> bool:
+        """Whether the demand is met by this figure."""
+        return within(self.metric, measured, self.limit, self.more_is_better)
 
 
-def within(metric: str, measured: float, limit: float) -> bool:
-    """Whether `measured` is at least as good as `limit`; never when either is NaN."""
-    return measured >= limit if metric in (*FLOORS, *SHARES.values()) else measured <= limit
+def more_is_better(metric: str, said: bool | None = None) -> bool:
+    """Whether the metric is a share or a likeness, and not an error or a cost; `said` where no name tells."""
+    return metric in MORE if said is None else said
+
+
+def within(metric: str, measured: float, limit: float, more: bool | None = None) -> bool:
+    """Whether `measured` is at least as good as `limit`; never when either is NaN. `more` is said of the metric where
+    its name does not tell.
+    """
+    return measured >= limit if more_is_better(metric, more) else measured <= limit
 
 
 def runtime(gate: Mapping[str, Any], place: str = "gates/runtime") -> RuntimeDemand:
@@ -150,20 +174,58 @@ def _flip_rate(value: Any, place: str) -> float:
     return limit
 
 
-def quality(gate: Mapping[str, Any], name: str) -> QualityDemand:
-    """The gate `name`, "teacher" or "task": {"metric": "agreement" or "accuracy", "min": share} or
-    {"metric": "max_abs", "rmse" or "l1", "max": error}, with "output" where it is on one output only; a task may be
-    {"metric": "token_error_rate", "max": rate} too.
+def qualities(gate: Any, name: str, place: str | None = None) -> tuple[QualityDemand, ...]:
+    """The gate `name`, "teacher" or "task": one demand as `quality` reads it, or a list of them.
+
+    Raises ManifestError, also for two on the same figure.
+    """
+    place = place or f"gates/{name}"
+    if isinstance(gate, Mapping):
+        return (quality(gate, name, place),)
+    if not isinstance(gate, Sequence) or isinstance(gate, str) or not gate:
+        raise ManifestError(place, f"{_shown(gate)} demands nothing", "Give a demand, or a list of them")
+    found = tuple(quality(each, name, f"{place}/{index}") for index, each in enumerate(gate))
+    refuse_twice(found)
+    return found
+
+
+def refuse_twice(demands: Sequence[QualityDemand]) -> None:
+    """Raises ManifestError for two demands of one gate whose figures would go by the same name."""
+    seen: dict[str, dict[str | None, QualityDemand]] = {}
+    for each in demands:
+        same, place = seen.setdefault(each.metric, {}), each.place.rpartition("/")[0]
+        first = next(iter(same.values()), each)
+        if first.function != each.function:
+            fact = f'"{first.function}" before it is called {each.metric} too'
+            raise ManifestError(f"{place}/metric", fact, "Give one of the two callables another name")
+        everywhere = each.function is None and (None in same or (each.output is None and same))
+        if each.output in same or everywhere:
+            fact = f"a demand before it is on {each.metric} of the same output"
+            raise ManifestError(place, fact, 'Keep one of the two, or name another "output" in each')
+        same[each.output] = each
+
+
+def quality(gate: Mapping[str, Any], name: str, place: str | None = None) -> QualityDemand:
+    """One demand of the gate `name`: {"metric": one of `metrics(name)`, "min": at least or "max": at most} or
+    {"metric": "package.module:callable", "min" or "max": limit, "args": keyword arguments}, with "output" where it is
+    on one output only. `place` is where in the manifest it stands.
 
     Raises ManifestError.
     """
-    place = f"gates/{name}"
-    known = metrics(name)
+    place = place or f"gates/{name}"
+    if not isinstance(gate, Mapping):
+        raise ManifestError(place, f"{_shown(gate)} demands nothing", 'Give a "metric" and its limit')
     metric = gate.get("metric")
+    if isinstance(metric, str) and ":" in metric:
+        return _of_project(gate, metric, place)
+    known = metrics(name)
     if metric not in known:
         fact = f"{_shown(metric)} is not one of {', '.join(known)}"
-        raise ManifestError(f"{place}/metric", fact, did_you_mean(str(metric), known))
-    bound = "min" if metric in SHARES.values() else "max"
+        remedy = f"{did_you_mean(str(metric), known)} Your own is package.module:callable"
+        raise ManifestError(f"{place}/metric", fact, remedy)
+    bound, other = ("min", "max") if metric in MORE else ("max", "min")
+    if other in gate:
+        raise ManifestError(f"{place}/{other}", f"no such demand on {metric}", f'It has a "{bound}"')
     _known_keys(gate, ["metric", "output", bound], place)
     if bound not in gate:
         raise ManifestError(place, f'{metric} has no "{bound}"', "A gate without a limit checks nothing")
@@ -175,9 +237,34 @@ def quality(gate: Mapping[str, Any], name: str) -> QualityDemand:
     return QualityDemand(metric, limit, gate.get("output"), f"{place}/{bound}")
 
 
+def _of_project(gate: Mapping[str, Any], function: str, place: str) -> QualityDemand:
+    _known_keys(gate, ["metric", "output", "min", "max", "args"], place)
+    bounds, metric = [bound for bound in ("min", "max") if bound in gate], called(function)
+    if len(bounds) != 1:
+        fact = 'gives both "min" and "max"' if bounds else 'gives neither "min" nor "max"'
+        raise ManifestError(place, fact, 'Say "min" where more is better, "max" where less is')
+    if not metric.isidentifier():
+        fact = f"{_shown(function)} is not of the form package.module:callable"
+        raise ManifestError(f"{place}/metric", fact, "For example my_project.metrics:distance")
+    if metric in TAKEN:
+        fact = f'"{metric}" is the name of another verdict, and the figure goes by the name of the callable'
+        raise ManifestError(f"{place}/metric", fact, "Give the callable another name")
+    args = gate.get("args", {})
+    if not isinstance(args, Mapping):
+        raise ManifestError(f"{place}/args", f"{_shown(args)} is no set of arguments", "Say {name: value}")
+    (bound,) = bounds
+    limit, output = _number(gate[bound], f"{place}/{bound}"), gate.get("output")
+    return QualityDemand(metric, limit, output, f"{place}/{bound}", function, args, bound == "min")
+
+
+def called(metric: str) -> str:
+    """What the figure of a gate's metric, built in or package.module:callable, goes by."""
+    return metric.rpartition(":")[2]
+
+
 def metrics(name: str) -> list[str]:
-    """Those of the gate `name`, "teacher" or "task"."""
-    return [SHARES[name], *ERRORS, *([TOKENS] if name == "task" else [])]
+    """Those that are built in of the gate `name`, "teacher" or "task"."""
+    return [SHARES[name], COSINE, *ERRORS, *([TOKENS] if name == "task" else [])]
 
 
 def _tolerance(value: Any, place: str) -> dict[str, float] | None:

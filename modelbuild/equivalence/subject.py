@@ -46,7 +46,14 @@ class Subject:
 
     def row(self, output: str, row: Row) -> Verdict:
         said = self.says(output, row.metric, row.measured, row.limit, row.ok, row.detail)
-        return replace(said, needed=row.needed, low=row.low, high=row.high)
+        return replace(
+            said,
+            needed=row.needed,
+            low=row.low,
+            high=row.high,
+            constant=row.constant,
+            more_is_better=row.more_is_better,
+        )
 
     def faulty(self, fault: Fault) -> Verdict:
         return self.says(fault.output, fault.kind, None, None, False, fault.words)

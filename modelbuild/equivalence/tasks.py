@@ -36,6 +36,11 @@ NO_LIMIT = "for information: no limit is set"
 UNDECLARED = OutputDemand()
 
 
+def truth_of(output: str, truths: Mapping[str, Array]) -> Array | None:
+    """The ground truth of the output: "label.NAME" of a data set, else its "label", None where it has neither."""
+    return truths.get(f"label.{output}", truths.get("label"))
+
+
 class Shaped(Protocol):
     """An array, or what is read in chunks as one."""
 
@@ -46,7 +51,7 @@ class Shaped(Protocol):
 
 
 class Row(NamedTuple):
-    """What a verdict says, without whom it is about."""
+    """What a verdict says, without whom it is about; the fields are those of a verdict."""
 
     metric: str
     measured: float
@@ -56,6 +61,8 @@ class Row(NamedTuple):
     needed: float | None = None
     low: float | None = None
     high: float | None = None
+    constant: float | None = None
+    more_is_better: bool | None = None
 
 
 class Drift(NamedTuple):

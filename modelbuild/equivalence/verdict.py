@@ -19,7 +19,8 @@ class Verdict:
     `measured` is None where there is no finite number to show (then `detail` says why), `limit` is None
     where nothing is demanded of the metric. `run` is the name of the run, `platform` or `platform.way`, "" where the
     verdict is on none. In the metric's unit: `floor` is the noise that is nobody's fault, `needed` the tightest limit
-    that would pass, `low` and `high` the 95 % confidence interval of `measured`; each None where there is none.
+    that would pass, `low` and `high` the 95 % confidence interval of `measured`, `constant` what a constant output
+    reaches; each None where there is none. `more_is_better` is None where the name of the metric tells.
     """
 
     target: str
@@ -39,6 +40,8 @@ class Verdict:
     needed: float | None = None
     low: float | None = None
     high: float | None = None
+    constant: float | None = None
+    more_is_better: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelbuild import tensors
+from modelbuild import dataset, tensors
 from modelbuild.equivalence import budget, demand, matrix, noise, observations, preflight, verdict
 from modelbuild.equivalence.gate import Evaluation, Platform, platform_of, runtime_gate
 from modelbuild.equivalence.quality import task_gate, teacher_gate
@@ -33,21 +33,18 @@ class Recorded(NamedTuple):
 
 def teacher(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
     """Gate 1: the student's reference outputs against the teacher's on the evaluation set."""
-    asked = demand.quality(params["gate"], "teacher")
-    student = tensors.load(inputs["reference"] / OUTPUTS)
-    taught = tensors.load(inputs["outputs"] / "evaluation.safetensors")
+    asked = demand.qualities(params["gate"], "teacher")
+    student, taught = (tensors.load(inputs[role] / OUTPUTS) for role in ("reference", "outputs"))
     verdicts = teacher_gate(params["target"], student, taught, asked, _said(params))
     verdict.write(out_dir / "verdicts.json", verdicts)
 
 
 def task(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) -> None:
-    """Gate 2: the student's reference outputs against the evaluation set's label."""
-    asked = demand.quality(params["gate"], "task")
+    """Gate 2: the student's reference outputs against the evaluation set's ground truth."""
+    asked = demand.qualities(params["gate"], "task")
     student = tensors.load(inputs["reference"] / OUTPUTS)
-    labels = _evaluation(inputs["evaluation"]).labels
-    if labels is None:
-        raise RecipeError("gates/task", "the evaluation data has no label", "Name one, or leave the gate out")
-    verdicts = task_gate(params["target"], student, labels, asked, _said(params))
+    truths = dataset.read(inputs["evaluation"]).truths
+    verdicts = task_gate(params["target"], student, truths, asked, _said(params))
     verdict.write(out_dir / "verdicts.json", verdicts)
 
 
