@@ -1,4 +1,4 @@
-"""A logarithmic axis over whole decades, and the marks on it: what all drawings of errors share."""
+"""Axes of drawings and the marks on them: logarithmic over whole decades, or linear over round numbers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _MOST_TICKS = 6
+_ROUND = (1.0, 2.0, 5.0, 10.0)  # distances of marks, in decades
 _MOST_DECADES = 18
 
 
@@ -49,3 +50,35 @@ def spanning(values: Iterable[float | None], start: float, end: float) -> Axis:
 def power(exponent: int) -> str:
     """`1e-8`, and `1` and `10` as they are."""
     return {0: "1", 1: "10"}.get(exponent, f"1e{exponent}")
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """From `low` at pixel `start` to `high` at pixel `end`, marked every `step`."""
+
+    low: float
+    high: float
+    step: float
+    start: float
+    end: float
+
+    def at(self, value: float) -> float:
+        """The pixel of `value`, held to the axis."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + (self.end - self.start) * min(max(share, 0.0), 1.0), 1)
+
+    def ticks(self) -> list[float]:
+        """The values to label."""
+        count = round((self.high - self.low) / self.step)
+        return [float(f"{self.low + at * self.step:.12g}") for at in range(count + 1)]
+
+
+def linear(values: Iterable[float], start: float, end: float) -> Linear:
+    """The axis between round numbers that holds all of `values`; 0 to 1 where there is none."""
+    known = [*values] or [0.0, 1.0]
+    low, high = min(known), max(known)
+    span = high - low or abs(high) or 1.0
+    decade = 10.0 ** math.floor(math.log10(span / (_MOST_TICKS - 1)))
+    step = next(each * decade for each in _ROUND if each * decade * (_MOST_TICKS - 1) >= span)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return Linear(first * step, max(last, first + 1) * step, step, start, end)

@@ -10,8 +10,10 @@ from typing import Any, NoReturn
 
 from modelbuild.errors import RecipeError
 from modelbuild.report.decode import NAMED, decode, encode
+from modelbuild.report.student_record import Capacity, Cycle, Student, Training
 
 MATRIX, STEPS, NOISE, FINDINGS = "matrix.json", "steps.json", "noise.json", "findings.json"
+CYCLE, TRAINING, CAPACITY = "cycle.json", "training.json", "capacity.json"
 _DECADES = 300  # of a float64, either way
 _MOST_BINS = 2000
 
@@ -164,12 +166,14 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """All of it, empty where nothing was measured; `matrices` and `noise` by output."""
+    """All of it, empty where nothing was measured; `matrices` and `noise` by output, `search` by cycle."""
 
     matrices: Mapping[str, Matrix] = field(default_factory=dict)
     waterfalls: tuple[Waterfall, ...] = ()
     noise: Mapping[str, OutputNoise] = field(default_factory=dict)
     diagnoses: tuple[Diagnosis, ...] = ()
+    search: tuple[Cycle, ...] = ()
+    student: Student = field(default_factory=Student)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,20 +196,28 @@ def read(
     steps: Sequence[Path] = (),
     noise: Path | None = None,
     repro: Path | None = None,
+    cycles: Sequence[Path] = (),
+    student: Path | None = None,
+    capacity: Path | None = None,
 ) -> Details:
     """What lies in these folders of targets; one that is None or not there says nothing.
 
+    `cycles` are those of a search, the first one first. A student whose weights were given has no training.
     Raises RecipeError where a folder lacks its file, or the file is not what it should be.
     """
     matrices = _read(verdict, MATRIX, _Matrices)
     falls = (_read(folder, STEPS, Waterfall) for folder in steps)
     known = _read(noise, NOISE, _Noise)
     found = _read(repro, FINDINGS, _Findings)
+    searched = (_read(folder, CYCLE, Cycle) for folder in cycles)
+    trained = student if student is not None and (student / TRAINING).is_file() else None
     details = Details(
         matrices.outputs if matrices else {},
         tuple(fall for fall in falls if fall is not None),
         known.outputs if known else {},
         found.findings if found else (),
+        tuple(each for each in searched if each is not None),
+        Student(_read(trained, TRAINING, Training), _read(capacity, CAPACITY, Capacity)),
     )
     _check(details, str(verdict.name) if verdict else "")
     return details

@@ -20,10 +20,15 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def measured_and_limit(row: Verdict) -> tuple[str, str]:
-    """Both numbers with as many digits as it takes to tell them apart: never `0.95 against 0.95` in red."""
+    """Both numbers, told `apart`."""
+    return apart(row.measured, row.limit)
+
+
+def apart(measured: float | None, limit: float | None) -> tuple[str, str]:
+    """Both with as many digits as it takes to tell them apart: never `0.95 against 0.95` in red."""
     for digits in (4, 6, 9, 17):
-        texts = number(row.measured, digits), number(row.limit, digits)
-        if texts[0] != texts[1] or row.measured == row.limit:
+        texts = number(measured, digits), number(limit, digits)
+        if texts[0] != texts[1] or measured == limit:
             return texts
     return texts
 

@@ -17,7 +17,9 @@ from modelbuild.report import (
     findings,
     heatmap,
     histograms,
+    search,
     sentences,
+    student,
     tables,
     waterfall,
 )
@@ -77,6 +79,8 @@ def _sections(report: Report) -> list[str]:
         _section("operations", "First diverging operation", diagnoses.cards(report)),
         _section("platforms", "Platforms", tables.platforms(report) if report.platforms else ""),
         _section("verdicts", "Verdicts", tables.verdicts(report)),
+        _section("student", "Student", student.draw(report.details.student, report.details.search)),
+        _section("search", "Search", search.draw(report.details.search)),
         _section("noise", "What is nobody's fault", _said(_NOISE, tables.noise(report) + _derived(report))),
         *_depths(report.details),
         _section("graph", "Task graph", _graph(report) if report.targets else ""),

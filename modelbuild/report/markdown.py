@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 from modelbuild.equivalence.verdict import Verdict
-from modelbuild.report import clean, figures, findings, sentences
+from modelbuild.report import clean, figures, findings, search, sentences
 from modelbuild.report.details import Diagnosis
 from modelbuild.report.findings import Gate
 from modelbuild.report.record import PlatformRow, Report
+from modelbuild.report.student_record import Cycle
 
 _BYTES = 60_000
 _ROWS = 30
@@ -31,6 +32,7 @@ def summary(report: Report) -> str:
         *_section("First diverging operation", _diagnoses(report)),
         *_section("Who agrees", _agreements(report)),
         *_section("Failed targets", _failed(report)),
+        *_section("Search", _search(report.details.search)),
         *_section("Gates", _gates(findings.gates(report))),
         *_section("Platforms", _platforms(report.platforms)),
         *_section("Not evidenced", _unevidenced(report)),
@@ -96,6 +98,23 @@ def _failed(report: Report) -> str:
     return _table(
         "target | error", [(escape(row.name), escape(sentences.last_line(row.error))) for row in rows]
     )
+
+
+def _search(cycles: Sequence[Cycle]) -> str:
+    """The last cycle, with all there ever were."""
+    if not cycles:
+        return ""
+    last = cycles[-1]
+    head = "candidate | parameters | quality | limit | steps | state | why"
+    rows = [
+        (
+            *(escape(one.name), search.count(one.parameters), *search.quality(one), f"{one.steps:,}"),
+            *(search.state(one, last)[1], escape(one.why)),
+        )
+        for one in last.candidates
+    ]
+    said = escape(search.measures(cycles))
+    return "\n\n".join(filter(None, (said, _table(head, rows))))
 
 
 def _gates(gates: list[Gate]) -> str:

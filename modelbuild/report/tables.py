@@ -33,9 +33,9 @@ class Row:
 def platforms(report: Report) -> str:
     """Every platform with its evidence; without evidence it says so and never counts as a pass."""
     rows = [Row(_platform_cells(report, row), _platform_kind(report, row)) for row in report.platforms]
-    table = _table("Platforms", ("Platform", "Runtime", "Evidence", "Verdicts", "Required"), rows)
+    shown = table("Platforms", ("Platform", "Runtime", "Evidence", "Verdicts", "Required"), rows)
     interpreted = any(row.evidence == "interpreted" for row in report.platforms)
-    return table + (f"<p>{note(INTERPRETED)}</p>" if interpreted else "")
+    return shown + (f"<p>{note(INTERPRETED)}</p>" if interpreted else "")
 
 
 def verdicts(report: Report) -> str:
@@ -46,7 +46,7 @@ def verdicts(report: Report) -> str:
     rest = [_verdict(row) for row in held[_VERDICTS_SHOWN:]]
     derived = findings.derivations(report)
     free = [_verdict(row) for row in findings.observed(report) if row not in derived]
-    shown = _table("Verdicts", _VERDICT_HEADS, first) if first else ""
+    shown = table("Verdicts", _VERDICT_HEADS, first) if first else ""
     rest_of = _fold("Verdicts", _VERDICT_HEADS, rest, "More that hold, with more headroom")
     pairs = _fold("Verdicts", _VERDICT_HEADS, [_verdict(row) for row in implied], "Red because of these")
     return shown + pairs + rest_of + _fold("Figures", _VERDICT_HEADS, free, "Measured, with no limit set")
@@ -56,7 +56,7 @@ def targets(report: Report) -> str:
     """Every target in the order in which the build knows them."""
     rows = [_target(report, row, index) for index, row in enumerate(report.targets)]
     rest = _fold("Targets", _TARGET_HEADS, rows[_TARGETS_SHOWN:], "More targets")
-    return _table("Targets", _TARGET_HEADS, rows[:_TARGETS_SHOWN]) + rest
+    return table("Targets", _TARGET_HEADS, rows[:_TARGETS_SHOWN]) + rest
 
 
 def badge(kind: str, words: str) -> str:
@@ -67,7 +67,7 @@ def badge(kind: str, words: str) -> str:
 def noise(report: Report) -> str:
     """What moves each output that is nobody's fault: what limits are derived from, said once."""
     rows = [row for name, each in report.details.noise.items() for row in _noises(name, each)]
-    return _table("Noise", ("Source", "Output", "Max abs", "RMSE", "Counts as"), rows) if rows else ""
+    return table("Noise", ("Source", "Output", "Max abs", "RMSE", "Counts as"), rows) if rows else ""
 
 
 def _noises(name: str, each: OutputNoise) -> list[Row]:
@@ -125,6 +125,10 @@ _FIGURES = frozenset(
         "RMSE",
         "Time",
         "Size",
+        "Parameters",
+        "Memory",
+        "Quality",
+        "Steps",
     }
 )
 
@@ -235,12 +239,11 @@ def _key(row: TargetRow) -> str:
 def _fold(caption: str, heads: tuple[str, ...], rows: list[Row], what: str) -> str:
     if not rows:
         return ""
-    table = _table(caption, heads, rows)
-    return f"<details><summary>{what} ({len(rows)})</summary>{table}</details>"
+    return f"<details><summary>{what} ({len(rows)})</summary>{table(caption, heads, rows)}</details>"
 
 
-def _table(caption: str, heads: tuple[str, ...], rows: Sequence[Row]) -> str:
-    """A column that no row has anything in is left out."""
+def table(caption: str, heads: tuple[str, ...], rows: Sequence[Row]) -> str:
+    """Rows under their heads; a column that no row has anything in is left out."""
     kept = [0, *(at for at in range(1, len(heads)) if any(row.cells[at] not in _EMPTY for row in rows))]
     heads = tuple(heads[at] for at in kept)
     rows = [replace(row, cells=tuple(row.cells[at] for at in kept)) for row in rows]
