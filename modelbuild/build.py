@@ -127,7 +127,8 @@ class Builder:
     # -- running a recipe
 
     def _run(self, target: Target, status: Status, sink: Sink) -> Record:
-        bench, seconds = self.rehearse(target, status, sink)
+        checkpoints = self.at.checkpoints / status.key
+        bench, seconds = self.rehearse(target, status, sink, self.at.relative(checkpoints))
         self._check_inputs(target, status, bench)
         try:
             tree = self.store.put_folder(bench.out)
@@ -142,11 +143,15 @@ class Builder:
         record = Record(status.key, target.name, status.parts, tree, seconds)
         self.store.commit(record)
         shutil.rmtree(bench.folder, ignore_errors=True)
+        shutil.rmtree(checkpoints, ignore_errors=True)
         return record
 
-    def rehearse(self, target: Target, status: Status, sink: Sink) -> tuple[Bench, float]:
+    def rehearse(
+        self, target: Target, status: Status, sink: Sink, checkpoints: str = ""
+    ) -> tuple[Bench, float]:
         """Run the recipe on a fresh bench, keeping nothing; return the bench and the recipe's seconds.
 
+        It goes on from `checkpoints`, where it keeps how far it has come; without them from the start.
         Raises RecipeError, JobCrashedError, InputChangedError.
         """
         bench = Bench(self.fresh())
@@ -155,12 +160,14 @@ class Builder:
         digests = dict(status.parts)
         for role, path in target.files.items():
             digest = digests[f"file {role}"]
-            bench.lay_file(role, self.at.root / path, digest, self.journal.digest, target.name)
+            source = self.known.keys.located(target, path)
+            bench.lay_file(role, source, digest, self.journal.digest, target.name)
         bench.out.mkdir(parents=True)
         inputs = {role: str(place) for role, place in bench.inputs.items()}
         imports = tuple(sorted(self.known.keys.imports(target)))
         log = self.at.relative(self.at.log(target.name))
-        job = Job(target.name, target.recipe.function, inputs, target.params, str(bench.out), log, imports)
+        out, function = str(bench.out), target.recipe.function
+        job = Job(target.name, function, inputs, target.params, out, log, imports, checkpoints)
         seconds = self.executor.run(job, sink)
         return bench, seconds
 

@@ -1,12 +1,12 @@
 """What a manifest declares, as values: the only form in which the rest of the program sees one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelbuild import schemas
+from modelbuild import presets, schemas
 from modelbuild.wording import at
 
 Options = Mapping[str, Any]
@@ -17,34 +17,94 @@ LOADERS: Mapping[str, str] = {
     "sklearn-wine": "modelbuild.zoo.wine:load",
 }
 
+# The augmentations that come along, in the same way.
+AUGMENTATIONS: Mapping[str, str] = {
+    name: f"modelbuild.augment:{name}" for name in ("shift", "noise", "scale", "mask", "mixup")
+}
+
 
 @dataclass(frozen=True, slots=True)
-class Data:
-    """Either `loader` (`package.module:callable`) called with `args`, or `count` samples of data `sample`."""
+class Loaded:
+    """What `loader` (`package.module:callable`) gives, called with `args` and the paths of `files`."""
 
     name: str
-    loader: str | None
+    loader: str
     args: Options
-    sample: str | None
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """`count` samples of data `source`."""
+
+    name: str
+    source: str
     count: int
     seed: int
 
 
-class Teacher(NamedTuple):
-    """`train`: steps, batch, lr, weight_decay, seed."""
+@dataclass(frozen=True, slots=True)
+class Augmented:
+    """`copies` versions of data `source`, changed by `by` (`package.module:callable`) called with `args`."""
+
+    name: str
+    source: str
+    by: str
+    args: Options
+    copies: int
+    seed: int
+
+
+Data = Loaded | Sampled | Augmented
+
+
+class TrainedTeacher(NamedTuple):
+    """A module trained here: `task` is its loss, `train` how."""
 
     module: str
     args: Options
+    task: Options
     train: Options
+
+
+class GivenTeacher(NamedTuple):
+    """A module with finished weights: a safetensors file, of which the names that match `ignore` are left out."""
+
+    module: str
+    args: Options
+    weights: str
+    ignore: tuple[str, ...]
+
+
+class OnnxTeacher(NamedTuple):
+    """A finished ONNX file; `through` (`package.module:callable`), called with `args`, makes its outputs."""
+
+    onnx: str
+    through: str | None
+    args: Options
+
+
+Teacher = TrainedTeacher | GivenTeacher | OnnxTeacher
 
 
 class Student(NamedTuple):
-    """`distil`: task (weight), soft (kind, weight, temperature); `train` as a teacher's."""
+    """`distil` and `train` say what it learns from and how; `capacity`, where not None, how large it may be."""
 
     module: str
     args: Options
+    capacity: Options | None
     distil: Options
     train: Options
+
+
+class Search(NamedTuple):
+    """Students to choose from, and the cycles in which they are trained."""
+
+    cycles: tuple[Options, ...]
+    candidates: Mapping[str, Options]
+    ranges: Mapping[str, Options]
+    samples: int
+    seed: int
 
 
 class OnnxSource(NamedTuple):
@@ -72,7 +132,7 @@ class Platform(NamedTuple):
     """`place` is where it is declared, down to the JSON pointer; `options` are those of its runtime.
 
     `evidence` is the least that counts as such. `tolerance` is "auto", limits by metric, or None where the runtime
-    gate's holds.
+    gate's holds. `memory` is what the model may take on its device, in bytes.
     """
 
     name: str
@@ -83,14 +143,15 @@ class Platform(NamedTuple):
     evidence: str
     tolerance: str | Options | None
     budgets: Options
+    memory: int | None
     options: Options
 
 
 class Gates(NamedTuple):
-    """`teacher` and `task` are None where they are not gated; `runtime` always holds."""
+    """`teacher` and `task` are a demand or a list of them, None where they are not gated; `runtime` always holds."""
 
-    teacher: Options | None
-    task: Options | None
+    teacher: Options | Sequence[Options] | None
+    task: Options | Sequence[Options] | None
     runtime: Options
 
 
@@ -116,7 +177,7 @@ class Waiver(NamedTuple):
 class Model(NamedTuple):
     """One manifest; `place` is its file as messages name it, such as `manifests/digits.json`.
 
-    Either `source`, or both `teacher` and `student`, is there.
+    Either `source`, or both `teacher` and `student`, is there; with them there may be a `search`.
     """
 
     name: str
@@ -130,6 +191,7 @@ class Model(NamedTuple):
     platforms: Mapping[str, Platform]
     gates: Gates
     waivers: tuple[Waiver, ...] = ()
+    search: Search | None = None
 
 
 class Project(NamedTuple):
@@ -154,8 +216,8 @@ def model(manifest: Document, shared: Mapping[str, Document]) -> Model:
         place=manifest.place,
         description=full["description"],
         data={name: _data(name, data) for name, data in full["data"].items()},
-        teacher=Teacher(**full["teacher"]) if "teacher" in full else None,
-        student=Student(**full["student"]) if "student" in full else None,
+        teacher=_teacher(full["teacher"]) if "teacher" in full else None,
+        student=_student(full["student"]) if "student" in full else None,
         source=_source(full["source"]) if "source" in full else None,
         export=Export(**full["export"]),
         platforms={
@@ -163,13 +225,37 @@ def model(manifest: Document, shared: Mapping[str, Document]) -> Model:
         },
         gates=Gates(full["gates"].get("teacher"), full["gates"].get("task"), full["gates"]["runtime"]),
         waivers=tuple(_waiver(each) for each in full["waivers"]),
+        search=_search(full["search"]) if "search" in full else None,
     )
 
 
 def _data(name: str, data: Options) -> Data:
     if "sample" in data:
-        return Data(name, None, {}, data["sample"], data["count"], data["seed"])
-    return Data(name, LOADERS.get(data["loader"], data["loader"]), data["args"], None, 0, 0)
+        return Sampled(name, data["sample"], data["count"], data["seed"])
+    if "augment" in data:
+        by = AUGMENTATIONS.get(data["by"], data["by"])
+        return Augmented(name, data["augment"], by, data["args"], data["copies"], data["seed"])
+    return Loaded(name, LOADERS.get(data["loader"], data["loader"]), data["args"], data["files"])
+
+
+def _teacher(teacher: Options) -> Teacher:
+    if "onnx" in teacher:
+        return OnnxTeacher(teacher["onnx"], teacher.get("through"), teacher["args"])
+    if "weights" in teacher:
+        ignore = tuple(teacher["ignore"])
+        return GivenTeacher(teacher["module"], teacher["args"], teacher["weights"], ignore)
+    return TrainedTeacher(teacher["module"], teacher["args"], teacher.get("task", {}), teacher["train"])
+
+
+def _student(student: Options) -> Student:
+    distil = presets.expanded(student["distil"])
+    return Student(student["module"], student["args"], student.get("capacity"), distil, student["train"])
+
+
+def _search(search: Options) -> Search:
+    return Search(
+        tuple(search["cycles"]), search["candidates"], search["ranges"], search["samples"], search["seed"]
+    )
 
 
 def _source(source: Options) -> OnnxSource | WeightsSource:
@@ -201,5 +287,6 @@ def _platform(name: str, place: str, inline: Any, shared: Mapping[str, Document]
         evidence=full["evidence"],
         tolerance=full.get("tolerance"),
         budgets=full["budgets"],
+        memory=full.get("device", {}).get("memory"),
         options={key: value for key, value in full.items() if key not in schema["properties"]},
     )

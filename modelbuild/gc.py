@@ -25,6 +25,9 @@ class Limits:
     size: int | None = None
 
 
+CHECKPOINT_AGE = 7 * 24 * 3600.0  # seconds a killed training may wait to go on, where no age is asked for
+
+
 @dataclass(frozen=True, slots=True)
 class Freed:
     """What was let go, or would be."""
@@ -59,6 +62,7 @@ def collect(at: Workspace, store: Store, limits: Limits, dry_run: bool = False) 
             for path in [*torn, *(r.path for r in drop), *loose]:
                 path.unlink(missing_ok=True)
             _sweep(at, live)
+            _forget_checkpoints(at, live, time.time() - (limits.age or CHECKPOINT_AGE))
     return Freed(len(drop), len(loose), freed, total - freed)
 
 
@@ -112,6 +116,12 @@ def _sweep(at: Workspace, live: leases.Live) -> None:
             shutil.rmtree(left, ignore_errors=True)
     if not live.names:  # a lock file removed under a waiting build would let two builds in
         shutil.rmtree(at.locks, ignore_errors=True)
+
+
+def _forget_checkpoints(at: Workspace, live: leases.Live, before: float) -> None:
+    for left in at.checkpoints.iterdir() if at.checkpoints.is_dir() else ():
+        if left.name not in live.keys and left.stat().st_mtime < before:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def pins(at: Workspace) -> dict[str, str]:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from modelbuild import platforms
-from modelbuild.manifest import Data, Model, OnnxSource, Project, Student, Teacher, WeightsSource
+from modelbuild import datasets, distillation, platforms, search
+from modelbuild.manifest import Model, OnnxSource, Project
 from modelbuild.platforms import Shipped
 from modelbuild.runtimes.base import Way
 from modelbuild.targets import Plan, Recipe, Target
@@ -13,12 +13,6 @@ from modelbuild.targets import Plan, Recipe, Target
 Platforms = Mapping[str, Shipped]
 
 _HERE = "modelbuild.recipes"
-LOAD = Recipe(f"{_HERE}.data:load")
-SAMPLE = Recipe(f"{_HERE}.data:sample")
-TEACHER = Recipe(f"{_HERE}.teacher:train")
-TEACHER_OUTPUTS = Recipe(f"{_HERE}.teacher:outputs")
-DISTIL = Recipe(f"{_HERE}.distil:distil")
-WEIGHTS = Recipe(f"{_HERE}.source:weights")
 SOURCE_ONNX = Recipe(f"{_HERE}.source:onnx")
 EXPORT = Recipe(f"{_HERE}.export:export", tools=("onnxscript", "onnx-ir"))
 TORCH_REFERENCE = Recipe(f"{_HERE}.reference:torch_outputs")
@@ -47,7 +41,7 @@ def plan(project: Project) -> Plan:
 
 def _model(model: Model) -> Iterator[Target]:
     ships = {name: platforms.shipped(model, each) for name, each in model.platforms.items()}
-    yield from _data(model)
+    yield from datasets.targets(model)
     if isinstance(model.source, OnnxSource):
         yield from _from_onnx(model, model.source)
     else:
@@ -56,39 +50,15 @@ def _model(model: Model) -> Iterator[Target]:
     yield _noise(model, ships)
     yield from platforms.environments(model.name, ships)
     inputs = _roles(model, "onnx", "student", "reference", "noise", "evaluation", "calibration")
-    told = {**inputs, "teacher": f"{model.name}:teacher.outputs"} if model.teacher is not None else inputs
+    told = {**inputs, **_taught(model)}
     for each in ships.values():
-        yield from platforms.targets(model.name, each, inputs, {**_net(model), "export": _export(model)})
+        yield from platforms.targets(
+            model, each, inputs, {"export": _export(model)}, distillation.code(model)
+        )
         yield from platforms.golden(model, each, inputs)
         yield from platforms.bundle(model, each, inputs)
         yield from platforms.steps(model, each, told)
     yield from _verdicts(model, ships)
-
-
-def _data(model: Model) -> Iterator[Target]:
-    waiting = dict(model.data)
-    while waiting:  # the manifest has refused cycles, so every round finds one that is ready
-        name = next(n for n, d in waiting.items() if d.sample is None or d.sample not in waiting)
-        yield _data_target(model.name, name, waiting.pop(name))
-
-
-def _data_target(model: str, name: str, data: Data) -> Target:
-    full = f"{model}:data.{name}"
-    if data.sample is not None:
-        params: dict[str, Any] = {"count": data.count, "seed": data.seed}
-        return Target(
-            full,
-            SAMPLE,
-            f"{data.count} samples of {data.sample}",
-            params,
-            {"data": f"{model}:data.{data.sample}"},
-        )
-    params = {"loader": data.loader, "args": data.args}
-    return Target(full, LOAD, f"the {name} data", params, modules=(_module(str(data.loader)),))
-
-
-def _module(path: str) -> str:
-    return path.partition(":")[0]
 
 
 def _roles(model: Model, *roles: str) -> dict[str, str]:
@@ -97,7 +67,7 @@ def _roles(model: Model, *roles: str) -> dict[str, str]:
     for role in roles:
         if role in ("train", "unlabelled", "evaluation", "calibration"):
             if role in model.data:
-                found[role] = f"{model.name}:data.{role}"
+                found[role] = datasets.target_of(model.name, role)
         else:
             found[role] = f"{model.name}:{role}"
     return found
@@ -115,70 +85,30 @@ def _from_onnx(model: Model, source: OnnxSource) -> Iterator[Target]:
 
 
 def _from_torch(model: Model) -> Iterator[Target]:
-    """Teacher, teacher outputs, student (or given weights), reference, ONNX."""
-    yield from _student(model)
-    net = _net(model)
-    code = (_module(net["module"]),)
-    name, inputs = model.name, _roles(model, "student", "evaluation")
-    yield Target(
-        f"{name}:reference",
-        TORCH_REFERENCE,
-        "reference outputs (PyTorch, fp32 and fp64)",
-        net,
-        inputs,
-        modules=code,
-    )
-    params = {**net, "export": _export(model)}
+    """The student, however it is come by, its reference outputs and its ONNX file."""
+    yield from distillation.targets(model)
+    name, inputs, code = model.name, _roles(model, "student", "evaluation"), distillation.code(model)
+    doc = "reference outputs (PyTorch, fp32 and fp64)"
+    yield Target(f"{name}:reference", TORCH_REFERENCE, doc, {}, inputs, modules=code)
+    params = {"export": _export(model)}
     yield Target(f"{name}:onnx", EXPORT, "the canonical ONNX file", params, inputs, modules=code)
 
 
-def _net(model: Model) -> dict[str, Any]:
-    """Module and arguments of the network that ships."""
-    net = model.student or model.source
-    if net is None or isinstance(net, OnnxSource):
-        return {}
-    return {"module": net.module, "args": net.args}
-
-
-def _student(model: Model) -> Iterator[Target]:
-    """The student's weights: given, or distilled from a teacher."""
-    source = model.source
-    if isinstance(source, WeightsSource):
-        files, code = {"weights": source.weights}, (_module(source.module),)
-        doc = "the given weights"
-        yield Target(f"{model.name}:student", WEIGHTS, doc, _net(model), files=files, modules=code)
-    if model.teacher is not None and model.student is not None:
-        yield from _teacher(model, model.teacher)
-        yield _distilled(model, model.student)
-
-
-def _teacher(model: Model, teacher: Teacher) -> Iterator[Target]:
-    name, code = f"{model.name}:teacher", (_module(teacher.module),)
-    net = {"module": teacher.module, "args": teacher.args}
-    trained = {**net, "train": teacher.train}
-    yield Target(name, TEACHER, "the trained teacher", trained, _roles(model, "train"), modules=code)
-    inputs = _roles(model, "teacher", "train", "unlabelled", "evaluation")
-    doc = "the teacher's outputs on all data"
-    yield Target(f"{name}.outputs", TEACHER_OUTPUTS, doc, net, inputs, modules=code)
-
-
-def _distilled(model: Model, student: Student) -> Target:
-    params = {**_net(model), "distil": student.distil, "train": student.train}
-    inputs = {**_roles(model, "train", "unlabelled"), "outputs": f"{model.name}:teacher.outputs"}
-    code = (_module(student.module),)
-    return Target(f"{model.name}:student", DISTIL, "the student, distilled", params, inputs, modules=code)
+def _taught(model: Model) -> dict[str, str]:
+    """What the teacher says of the evaluation data, where there is a teacher."""
+    return {} if model.teacher is None else {"teacher": distillation.said(model.name, "evaluation")}
 
 
 def _rounded(model: Model, ships: Platforms) -> Iterator[Target]:
     """What each arithmetic below float32 that a platform computes in does to the student."""
-    arithmetics, net = _arithmetics(model, ships), _net(model)
-    inputs, code = _roles(model, "student", "evaluation"), (_module(net["module"]),)
+    arithmetics, code = _arithmetics(model, ships), distillation.code(model)
+    inputs = _roles(model, "student", "evaluation")
     if _halved(arithmetics):
         doc = "what of the student would not survive float16"
-        yield Target(f"{model.name}:preflight", PREFLIGHT, doc, net, inputs, modules=code)
+        yield Target(f"{model.name}:preflight", PREFLIGHT, doc, {}, inputs, modules=code)
     for rounds in arithmetics:
         doc = f"reference outputs in {rounds} arithmetic"
-        params = {**net, "rounds": rounds}
+        params = {"rounds": rounds}
         yield Target(f"{model.name}:reference.{rounds}", ROUNDED, doc, params, inputs, modules=code)
 
 
@@ -209,13 +139,14 @@ def _verdicts(model: Model, ships: Platforms) -> Iterator[Target]:
     name, gates, shipped = model.name, model.gates, f"{model.name}:reference"
     said = _said(model)
     if model.teacher is not None and gates.teacher is not None:
-        inputs = {"reference": shipped, "outputs": f"{name}:teacher.outputs"}
+        inputs = {"reference": shipped, "outputs": distillation.said(name, "evaluation")}
         yield Target(
             f"{name}:verdict.teacher",
             AGAINST_TEACHER,
             "gate 1: against the teacher",
             {"gate": gates.teacher, "target": shipped, **said},
             inputs,
+            modules=search.metrics(gates.teacher),
         )
     if gates.task is not None:
         inputs = {"reference": shipped, **_roles(model, "evaluation")}
@@ -225,6 +156,7 @@ def _verdicts(model: Model, ships: Platforms) -> Iterator[Target]:
             "gate 2: against ground truth",
             {"gate": gates.task, "target": shipped, **said},
             inputs,
+            modules=search.metrics(gates.task),
         )
     yield _across(model, ships)
     yield _located(model, ships)
@@ -265,8 +197,8 @@ def _located(model: Model, ships: Platforms) -> Target:
     inputs = {
         "verdict": f"{name}:verdict.runtime",
         **_roles(model, "onnx", "reference", "noise", "evaluation"),
-        **({"student": f"{name}:student"} if _net(model) else {}),
-        **({"teacher": f"{name}:teacher.outputs"} if model.teacher is not None else {}),
+        **({} if isinstance(model.source, OnnxSource) else {"student": f"{name}:student"}),
+        **_taught(model),
         **{f"artifact.{platform}": f"{name}:{platform}" for platform, each in ships.items() if each.runs},
         **{f"run.{run}": platforms.run_target(name, run) for run, _, _ in runs},
         **{
@@ -286,14 +218,13 @@ def _located(model: Model, ships: Platforms) -> Target:
         for run, each, way in runs
     }
     code = {module for _, each, _ in runs for module in each.code}
-    net = _net(model)
     return Target(
         f"{name}:repro",
         LOCALISE,
         "of what is red: the first operation that differs, and a program that shows it",
-        {"runs": told, **({**net, "export": _export(model)} if net else {})},
+        {"runs": told, "export": _export(model)},
         inputs,
-        modules=(*sorted(code), *([_module(net["module"])] if net else [])),
+        modules=(*sorted(code), *distillation.code(model)),
         machine={what: path for _, _, way in runs for what, path in way.machine.items()},
         files={**REPRODUCERS, **{what: path for _, _, way in runs for what, path in way.files.items()}},
         tools=tuple(sorted({tool for _, each, _ in runs for tool in each.runtime.toolchain()})),

@@ -20,13 +20,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from modelbuild import progress
+from modelbuild import checkpoints, progress
 from modelbuild.errors import ModelbuildError
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One call of a recipe, in terms any process understands. `inputs`: role -> path; `imports`: worth preloading."""
+    """One call of a recipe, in terms any process understands. `inputs`: role -> path; `imports`: worth preloading.
+
+    `checkpoints`: where it may keep, and find again after being killed, how far it has come; "" for nowhere.
+    """
 
     target: str
     function: str
@@ -35,6 +38,7 @@ class Job:
     out: str
     log: str
     imports: tuple[str, ...] = ()
+    checkpoints: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -55,6 +59,7 @@ def perform(job: Job, home: int, life: int) -> NoReturn:
             {"step": [int(done), int(total), {k: float(v) for k, v in values.items()}]}
         )
     )
+    checkpoints.set_folder(Path(job.checkpoints) if job.checkpoints else None)
     say(_attempt(job))
     sys.stdout.flush()
     sys.stderr.flush()

@@ -17,42 +17,36 @@ from typing import Any, Protocol
 
 from xxhash import xxh3_128
 
-from modelbuild import confine, declare, schemas, strictjson
-from modelbuild.declare import (
-    Data,
-    Document,
-    Export,
-    Gates,
-    Model,
-    OnnxSource,
-    Platform,
-    Project,
-    Student,
-    Teacher,
-    WeightsSource,
-)
+from modelbuild import confine, declare, project_files, schemas, strictjson
+from modelbuild.declare import Document, Export, Gates, Model, OnnxSource, Project
 from modelbuild.errors import ManifestError
 from modelbuild.wording import at, quote
 
-__all__ = [
-    "Accepted",
-    "Data",
-    "Export",
-    "Gates",
-    "Model",
-    "OnnxSource",
-    "Platform",
-    "Project",
-    "Student",
-    "Teacher",
-    "WeightsSource",
-    "load",
-]
+__all__ = ["Accepted", "Export", "Gates", "Model", "OnnxSource", "Project", "load"]
 
 FOLDER = "manifests"
 SHOWN = 10
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*\.json")
-_RULES = ("code_names.py", "modules.py", "schema_errors.py", "schemas.py", "validate.py")
+_RULES = (
+    *(
+        "code_names.py",
+        "confine.py",
+        "declare.py",
+        "kinds.py",
+        "modules.py",
+        "presets.py",
+        "project_files.py",
+    ),
+    *(
+        "schema_errors.py",
+        "schemas.py",
+        "search.py",
+        "validate.py",
+        "validate_training.py",
+        "validate_waivers.py",
+    ),
+    *("written.py", "equivalence/demand.py"),
+)
 
 
 class Accepted(Protocol):
@@ -211,10 +205,24 @@ def _not_shared(named: str, where: str) -> ManifestError:
 
 
 def _missing_files(root: Path, document: Document) -> Iterator[ManifestError]:
-    """Yield what is wrong with the files of the project that the manifest names."""
-    source: Any = document.value.get("source") if isinstance(document.value, dict) else None
-    for key in ("onnx", "weights") if isinstance(source, dict) else ():
-        named = source.get(key)
-        refused = confine.refusal(root, named) if isinstance(named, str) else None
+    """Yield what is wrong with the files that the manifest names."""
+    for steps, named in _named_files(document.value):
+        refused = project_files.refusal(root, named) if isinstance(named, str) else None
         if refused is not None:
-            yield ManifestError(at(document.place, ("source", key)), refused.fact, refused.remedy)
+            yield ManifestError(at(document.place, steps), refused.fact, refused.remedy)
+
+
+def _named_files(manifest: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the place and the name of every file that a manifest, valid or not, says is read."""
+    for section in ("source", "teacher"):
+        for key in ("onnx", "weights"):
+            yield (section, key), _section(manifest, section).get(key)
+    for data in _section(manifest, "data"):
+        files = _section(manifest, "data", data, "files")
+        yield from ((("data", data, "files", role), named) for role, named in files.items())
+
+
+def _section(manifest: Any, *steps: str) -> Mapping[str, Any]:
+    for step in steps:
+        manifest = manifest.get(step) if isinstance(manifest, dict) else None
+    return manifest if isinstance(manifest, dict) else {}

@@ -1,7 +1,12 @@
-"""A torch module as the graph sees it: built from a manifest, outputs by name, weights as safetensors."""
+"""A torch module as the graph sees it: built from its description, outputs by name, weights as safetensors.
+
+A folder with a network describes itself: `network.json` says which class with which arguments, so that whoever comes
+after need not know whether a manifest named them, a capacity target solved for them or a search found them.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from modelbuild import callables
+from modelbuild import callables, dataset
 from modelbuild.errors import ModelbuildError, RecipeError
+
+AGAIN = "Build it again"
 
 
 def build(params: Mapping[str, Any]) -> nn.Module:
@@ -77,22 +84,40 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def save(path: Path, module: nn.Module) -> None:
-    """Write the module's weights; tied weights are written once a name."""
-    save_file(
-        {name: value.detach().clone().contiguous() for name, value in module.state_dict().items()}, path
-    )
+DESCRIPTION, WEIGHTS = "network.json", "weights.safetensors"
 
 
-def load(path: Path, params: Mapping[str, Any]) -> nn.Module:
-    """The module of `params` with the weights at `path`, in evaluation mode.
+def describe(folder: Path, net: Mapping[str, Any]) -> None:
+    """Write down which network lies in `folder`: "module" and "args"."""
+    dataset.write_json(folder / DESCRIPTION, {"module": net["module"], "args": dict(net.get("args", {}))})
 
-    Raises RecipeError when the weights are not those of the module.
-    """
-    module = build(params)
+
+def described(folder: Path) -> dict[str, Any]:
+    """What `describe` wrote. Raises RecipeError where the folder holds no network."""
     try:
-        module.load_state_dict(load_file(path))
+        net: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(folder.name, f"holds no network: {callables.in_words(error)}", AGAIN) from error
+    return net
+
+
+def save(folder: Path, module: nn.Module, net: Mapping[str, Any]) -> None:
+    """Write the module's weights and what `net` it is; tied weights are written once a name."""
+    state = {name: value.detach().cpu().clone().contiguous() for name, value in module.state_dict().items()}
+    save_file(state, folder / WEIGHTS)
+    describe(folder, net)
+
+
+def restore(folder: Path) -> nn.Module:
+    """The network in `folder` with its weights, in evaluation mode.
+
+    Raises RecipeError when there is none, or the weights are not those of the module.
+    """
+    net = described(folder)
+    module = build(net)
+    try:
+        module.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        fact = f"does not hold the weights of {params['module']}: {callables.in_words(error)}"
-        raise RecipeError(path.name, fact, "Build it again") from error
+        fact = f"does not hold the weights of {net['module']}: {callables.in_words(error)}"
+        raise RecipeError(WEIGHTS, fact, AGAIN) from error
     return module.eval()

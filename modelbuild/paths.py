@@ -29,6 +29,11 @@ class Workspace(NamedTuple):
         return self.cache / "tmp"
 
     @property
+    def checkpoints(self) -> Path:
+        """How far killed trainings had come, by the key of their target; gone when the target is built."""
+        return self.cache / "checkpoints"
+
+    @property
     def quarantine(self) -> Path:
         """Objects whose bytes no longer match their digest."""
         return self.cache / "quarantine"

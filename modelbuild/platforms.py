@@ -87,21 +87,28 @@ def environment_target(model: str, environment: Environment) -> str:
 
 
 def targets(
-    model: str, each: Shipped, inputs: Mapping[str, str], made: Mapping[str, Any]
+    model: Model, each: Shipped, inputs: Mapping[str, str], export: Mapping[str, Any], code: tuple[str, ...]
 ) -> Iterator[Target]:
-    """The artefact of a platform and its runs; `inputs`: the targets there are, `made` describes the network."""
+    """The artefact of a platform and its runs; `inputs`: the targets there are, `code`: the network's modules."""
     if each.unavailable is not None:
         return
-    name, conversion = f"{model}:{each.platform.name}", each.conversion
-    network = dict(made) if "student" in conversion.needs else {}
+    name, conversion = f"{model.name}:{each.platform.name}", each.conversion
+    student = "student" in conversion.needs
     yield Target(
         name,
         CONVERT,
         f"the artefact for {each.platform.name} ({each.platform.runtime})",
-        {"runtime": each.platform.runtime, "options": dict(conversion.options), **network},
-        {**{n: inputs[n] for n in conversion.needs if n in inputs}, **_in(model, conversion.environment)},
+        {
+            "runtime": each.platform.runtime,
+            "options": dict(conversion.options),
+            **(export if student else {}),
+        },
+        {
+            **{n: inputs[n] for n in conversion.needs if n in inputs},
+            **_in(model.name, conversion.environment),
+        },
         files=conversion.files,
-        modules=(*each.code, *([network["module"].partition(":")[0]] if network else [])),
+        modules=(*each.code, *(code if student else ())),
         tools=each.runtime.toolchain(),
     )
     for label, way in each.runs.items():
@@ -110,7 +117,7 @@ def targets(
             RUN,
             f"outputs of {each.platform.name} on the evaluation data{f', {label}' if label else ''}",
             {"runtime": each.platform.runtime, "options": dict(way.options)},
-            {"artifact": name, "evaluation": inputs["evaluation"], **_in(model, way.environment)},
+            {"artifact": name, "evaluation": inputs["evaluation"], **_in(model.name, way.environment)},
             modules=each.code,
             tools=each.runtime.toolchain(),
             machine=way.machine,

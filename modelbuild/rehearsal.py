@@ -122,7 +122,7 @@ class Stage:
         known = self.session.plan.targets
         inputs = {**known[self.name].inputs, "evaluation": f"{self.model.name}:data.evaluation"}
         shown = self.ships._replace(ways={name: way})
-        run = [*platforms.targets(self.model.name, shown, inputs, {})][-1]
+        run = [*platforms.targets(self.model, shown, inputs, {}, ())][-1]
         return self._build(run._replace(name=f"{self._title(version, name)}.run"))
 
     def _verdicts(self, version: str, name: str, way: Way) -> Iterator[tuple[Row, Verdict]]:

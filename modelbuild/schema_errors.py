@@ -126,7 +126,9 @@ def _long(error: _Finding) -> Words:
 
 
 def _count(error: _Finding) -> Words:
-    yield (), f"{quote(error.value)} holds {len(error.value)} values, not {error.limit}", ""
+    exact = error.schema.get("minItems") == error.schema.get("maxItems")
+    wanted = "not" if exact else "fewer than" if len(error.value) < error.limit else "more than"
+    yield (), f"{quote(error.value)} holds {len(error.value)} values, {wanted} {error.limit}", ""
 
 
 def _empty(error: _Finding) -> Words:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from modelbuild import ratchet, requirements, witness
+from modelbuild import ratchet, requirements, search, witness
 from modelbuild.declare import Model
 from modelbuild.equivalence import verdict
 from modelbuild.equivalence.verdict import Verdict
@@ -51,11 +51,20 @@ def _details(run: Examiner, model: str) -> Details:
     def folder(name: str) -> Path | None:
         return run.at.out(f"{model}:{name}") if _whole(run, f"{model}:{name}") else None
 
-    steps = [
-        name for name in (t.name.partition(":")[2] for t in run.plan.of(model)) if name.endswith(".steps")
-    ]
-    found = [path for path in map(folder, steps) if path is not None]
-    return details.read(folder("verdict.runtime"), found, folder("noise"), folder("repro"))
+    names = [target.name.partition(":")[2] for target in run.plan.of(model)]
+
+    def folders(wanted: Sequence[str]) -> list[Path]:
+        return [path for path in map(folder, wanted) if path is not None]
+
+    return details.read(
+        folder("verdict.runtime"),
+        folders([name for name in names if name.endswith(".steps")]),
+        folder("noise"),
+        folder("repro"),
+        folders(search.cycles(names)),
+        folder("student") if "student" in names else None,
+        folder("capacity") if "capacity" in names else None,
+    )
 
 
 def _row(run: Examiner, target: Target) -> TargetRow:

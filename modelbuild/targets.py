@@ -9,6 +9,11 @@ from typing import Any, NamedTuple
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
+def module_of(path: str) -> str:
+    """The module of `package.module:name`."""
+    return path.partition(":")[0]
+
+
 class Recipe(NamedTuple):
     """A function `(inputs, params, out_dir) -> None`, by path; `tools` are distributions it uses without import."""
 
@@ -17,7 +22,7 @@ class Recipe(NamedTuple):
 
     @property
     def module(self) -> str:
-        return self.function.partition(":")[0]
+        return module_of(self.function)
 
 
 class Target(NamedTuple):

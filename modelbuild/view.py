@@ -40,23 +40,29 @@ class Progress(Protocol):
 
 
 class PlainProgress:
-    """Lines for a log: a running target says how far it is every few seconds."""
+    """Lines for a log: a running target says every few seconds how far it is, and how long the rest will take."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._said: dict[str, float] = {}
+        self._first: dict[str, tuple[float, int]] = {}
 
     def start(self, name: str) -> None:
         self._said[name] = time.monotonic()
+        self._first.pop(name, None)
 
     def step(self, name: str, done: int, total: int, values: dict[str, float]) -> None:
         now = time.monotonic()
+        # What came before the first step is no step's time, and a training that goes on does not begin at 0.
+        began, before = self._first.setdefault(name, (now, done))
         if now - self._said.get(name, now) >= EVERY:
             self._said[name] = now
-            self.write(f"{name}  {done}/{total}{figures(values)}")
+            left = _left(now - began, done - before, total - done)
+            self.write(f"{name}  {done}/{total}{figures(values)}{left}")
 
     def stop(self, name: str) -> None:
         self._said.pop(name, None)
+        self._first.pop(name, None)
 
     def write(self, line: str, flush: bool = True) -> None:
         try:
@@ -113,6 +119,15 @@ class LiveProgress:
 def figures(values: dict[str, float]) -> str:
     """Format figures as `  loss 0.31`."""
     return "".join(f"  {name} {value:.4g}" for name, value in values.items())
+
+
+def _left(seconds: float, steps: int, to_go: int) -> str:
+    """`  about 40 s left`, when `steps` took `seconds`; nothing where that says nothing of the steps `to_go`."""
+    if steps <= 0 or to_go <= 0:
+        return ""
+    left = seconds / steps * to_go
+    minutes = f"{left / 60:.0f} min" if left < 7200 else f"{left / 3600:.1f} h"
+    return f"  about {f'{left:.0f} s' if left < 120 else minutes} left"
 
 
 class View:

@@ -22,7 +22,9 @@ from typing import NoReturn
 
 from modelbuild.job import Job, perform
 
-PRELOAD = ("numpy", "torch", "onnx", "onnxruntime", "onnxscript", "sklearn", "coremltools")
+PRELOAD = ("numpy", "torch", "onnx", "onnxruntime", "onnxscript", "optuna", "sklearn", "coremltools")
+# What torch imports when it is first told to be deterministic, as every job that computes with it does: a second.
+WITH = {"torch": ("torch._inductor.config",)}
 HEAD = 8  # bytes before a job's JSON: its length; the descriptors travel with them
 
 
@@ -85,7 +87,8 @@ def _fork(job: Job, home: int, life: int, homes: dict[int, int], orders: socket.
             from modelbuild.quiet import quietly  # a recipe of the standard library alone needs none of it
 
             with contextlib.suppress(Exception), quietly():  # the job itself will say what is wrong with it
-                importlib.import_module(name)
+                for module in (name, *WITH.get(name, ())):
+                    importlib.import_module(module)
     pid = os.fork()
     if pid == 0:
         _become(job, home, life, homes, orders)

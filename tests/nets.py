@@ -123,21 +123,26 @@ NETS: Mapping[str, Net] = {
 }
 
 
-def targets(folder: Path, module: nn.Module, inputs: Mapping[str, Array]) -> dict[str, Path]:
-    """The output folders of a "student" and an "evaluation" target, as `convert` of a runtime takes them."""
+def described(kind: type[nn.Module], args: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A class of networks as a manifest names it."""
+    return {"module": f"{kind.__module__}:{kind.__qualname__}", "args": dict(args or {})}
+
+
+def targets(
+    folder: Path, module: nn.Module, inputs: Mapping[str, Array], args: Mapping[str, Any] | None = None
+) -> dict[str, Path]:
+    """The output folders of a "student" made with `args` and an "evaluation" target, as `convert` takes them."""
     found = {name: folder / name for name in ("student", "evaluation")}
     for path in found.values():
         path.mkdir(parents=True, exist_ok=True)
-    network.save(found["student"] / "weights.safetensors", module)
-    dataset.write(found["evaluation"], dataset.DataSet(dict(inputs), None))
+    network.save(found["student"], module, described(type(module), args))
+    dataset.write(found["evaluation"], dataset.DataSet(dict(inputs), {}))
     return found
 
 
-def params(kind: type[nn.Module], args: Mapping[str, Any] | None = None, **options: Any) -> dict[str, Any]:
-    """What a recipe hands to `convert` and `run` for a student of this class."""
+def params(**options: Any) -> dict[str, Any]:
+    """What a recipe hands to `convert` and `run`."""
     return {
-        "module": f"{kind.__module__}:{kind.__qualname__}",
-        "args": dict(args or {}),
         "export": {"dynamic": {"batch": [1, 64]}},
         "options": options,
     }

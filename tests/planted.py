@@ -245,10 +245,10 @@ def digits(root: Path, samples: int = 48) -> Made:
     """A seeded ConvNet on images of handwritten digits."""
     arrays = digits_data.load("test")
     module = NETS["convnet"].module()
-    params = {"module": "modelbuild.zoo.convnet:ConvNet", "args": {}, "export": EXPORT}
+    params = {"export": EXPORT}
     inputs = targets(root, module, {"image": arrays["image"][:samples]})
     labels = arrays["label"][:samples]
-    dataset.write(inputs["evaluation"], DataSet({"image": arrays["image"][:samples]}, labels))
+    dataset.write(inputs["evaluation"], DataSet({"image": arrays["image"][:samples]}, {"label": labels}))
     inputs |= {role: _fresh(root / role) for role in ("onnx", "reference", "noise")}
     export.export(inputs, params, inputs["onnx"])
     reference.torch_outputs(inputs, params, inputs["reference"])
@@ -258,7 +258,7 @@ def digits(root: Path, samples: int = 48) -> Made:
 def third_party(root: Path, file: Path, data: Mapping[str, Any]) -> Made:
     """A finished ONNX file as the canonical one."""
     inputs = {role: _fresh(root / role) for role in ("onnx", "evaluation", "reference", "noise")}
-    dataset.write(inputs["evaluation"], DataSet(dict(data), None))
+    dataset.write(inputs["evaluation"], DataSet(dict(data), {}))
     source.onnx({"model": file}, {"export": {}}, inputs["onnx"])
     reference.onnx_outputs(inputs, {}, inputs["reference"])
     return Made(root, inputs, {})

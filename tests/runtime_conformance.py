@@ -218,8 +218,6 @@ class RuntimeConformance:
             "runtime": cls.name,
             "options": dict(conversion.options),
             **installed(conversion.environment),
-            "module": f"{case.module.__module__}:{case.module.__qualname__}",
-            "args": {},
             "export": {"dynamic": {"batch": [1, 64]}},
         }
 

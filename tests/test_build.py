@@ -519,3 +519,33 @@ def test_a_build_with_nothing_to_do_takes_no_lease_and_makes_no_scratch(lab):
 def test_every_refusal_is_an_error_with_words(lab):
     with pytest.raises(ModelbuildError):
         lab.build(recipe(lab, "pass"))
+
+
+def test_what_a_killed_training_kept_is_there_for_the_next_try_and_gone_when_it_is_built(lab):
+    one = [target("m:a", params={"text": "a"})]
+    places = []
+
+    def die(job):
+        places.append(lab.root / job.checkpoints)
+        (lab.root / job.checkpoints).mkdir(parents=True)
+        raise RecipeError("m:a", "killed")
+
+    lab.executor.before = die
+    with pytest.raises(RecipeError):
+        lab.build(one)
+    assert places[0].exists() and places[0].is_relative_to(lab.at.cache)
+
+    lab.executor.before = lambda job: places.append(lab.root / job.checkpoints)
+    other = [target("m:a", params={"text": "b"})]
+    lab.build(other)
+    assert places[0].exists() and places[1] != places[0], "other work goes on from nothing"
+    lab.build(one)
+    assert places[2] == places[0] and not places[0].exists()
+
+
+def test_a_rehearsal_goes_on_from_nothing(lab):
+    one = target("m:a", params={"text": "a"})
+    lab.build([one])
+    builder = lab.builder([one])
+    builder.rehearse(one, builder.known.examine("m:a"), lambda *_: None)
+    assert lab.executor.jobs[-1].checkpoints == ""

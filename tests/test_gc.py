@@ -190,3 +190,22 @@ def test_a_build_after_everything_was_collected_is_whole(lab):
     more = [*targets, target("m:c", "lab:join", inputs={"b": "m:b"})]
     assert lab.states(more) == {"m:a": "up-to-date", "m:b": "up-to-date", "m:c": "built"}
     assert lab.executor.ran == ["m:a", "m:b", "m:c"]
+
+
+def test_what_killed_trainings_left_goes_when_it_is_old_and_no_build_holds_it(lab):
+    build(lab, "x")
+    young, old, held = (lab.at.checkpoints / name for name in ("young", "old", "held"))
+    for folder in (young, old, held):
+        folder.mkdir(parents=True)
+    for folder in (old, held):
+        os.utime(folder, (0, time.time() - gc.CHECKPOINT_AGE - 60))
+    builder = lab.builder([target("m:b")])
+    builder.enter("held")
+    collect(lab.at, store(lab), Limits(), dry_run=True)
+    assert old.exists()
+    collect(lab.at, store(lab), Limits())
+    assert young.exists() and held.exists() and not old.exists()
+    close(builder)
+    os.utime(young, (0, time.time() - 60))
+    collect(lab.at, store(lab), Limits(age=30))
+    assert not young.exists() and not held.exists()

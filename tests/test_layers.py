@@ -16,26 +16,32 @@ FOLDERS = (
     "recipes",
     "report",
     "runtimes",
+    "training",
     "zoo",
 )  # what they order among themselves is theirs
 
 # From the bottom up. A folder stands for all its modules; a module of a folder named on its own stands where it says.
 LAYERS = """
-    errors limits paths progress quiet tensors digest
+    errors limits paths progress checkpoints quiet tensors digest
     wording
-    confine strictjson schemas journal witness leases closure versions
-    declare modules
+    confine strictjson schemas journal witness leases closure versions presets
+    declare modules project_files kinds
     callables dataset deterministic samples processor nodejs golden options accepted provenance
-    network exported
+    network exported augment
+    capacity
+    training
     runtimes.base
     equivalence
     report
     runtimes
-    code_names schema_errors
+    targets
+    search
+    written code_names schema_errors
+    validate_training validate_waivers
     validate
     manifest
-    targets
-    platforms
+    datasets
+    distillation platforms
     graph
     keys
     store job
@@ -125,7 +131,9 @@ HEAVY = {
     "sklearn",
     "coremltools",
     "numpy",
+    "optuna",
     "safetensors",
+    "tokenizers",
 }
 NO_OP = [
     "errors",
@@ -146,6 +154,12 @@ NO_OP = [
     "manifest",
     "targets",
     "platforms",
+    "datasets",
+    "distillation",
+    "search",
+    "presets",
+    "project_files",
+    "checkpoints",
     "graph",
     "keys",
     "examine",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelbuild import manifest
+from modelbuild import declare, manifest
 from modelbuild.errors import ManifestError
 from modelbuild.limits import LIMITS
 
@@ -104,14 +104,15 @@ def test_declares_what_the_manifest_says_and_fills_in_the_rest(root):
     assert project.root == root
     (model,) = project.models
     assert (model.name, model.place, model.description) == ("digits", "manifests/x.json", "")
-    assert model.data["train"] == manifest.Data("train", "mine.data:load", {"part": "train"}, None, 0, 0)
+    assert model.data["train"] == declare.Loaded("train", "mine.data:load", {"part": "train"}, {})
     assert model.data["evaluation"].loader == "modelbuild.zoo.digits:load"
-    assert model.data["calibration"] == manifest.Data("calibration", None, {}, "train", 256, 0)
+    assert model.data["calibration"] == declare.Sampled("calibration", "train", 256, 0)
     train = {"steps": 5, "batch": 128, "lr": 0.003, "weight_decay": 0.01, "seed": 0}
-    assert model.teacher == manifest.Teacher(NET, {"width": 32}, train)
-    soft = {"kind": "kl", "weight": 0.5, "temperature": 4}
-    assert model.student == manifest.Student(NET, {}, {"task": 0.5, "soft": soft}, {**train, "steps": 1000})
-    assert model.source is None
+    assert isinstance(model.teacher, declare.TrainedTeacher)
+    assert model.teacher[:3] == (NET, {"width": 32}, {}) and train.items() <= model.teacher.train.items()
+    assert model.student[:4] == (NET, {}, None, {})
+    assert {**train, "steps": 1000}.items() <= model.student.train.items()
+    assert (model.source, model.search) == (None, None)
     assert model.export == manifest.Export(18, {"batch": [1, 64]})
     options = {
         "precision": "float32",
@@ -120,7 +121,7 @@ def test_declares_what_the_manifest_says_and_fills_in_the_rest(root):
         "optimisation": "all",
         "threads": 1,
     }
-    android = manifest.Platform(
+    android = declare.Platform(
         "android",
         "manifests/x.json#/platforms/android",
         "",
@@ -129,6 +130,7 @@ def test_declares_what_the_manifest_says_and_fills_in_the_rest(root):
         "interpreted",
         None,
         {},
+        None,
         options,
     )
     ios = android._replace(
@@ -145,7 +147,7 @@ def test_declares_a_finished_model(root):
     assert (model.teacher, model.student, model.gates.teacher, model.gates.task) == (None, None, None, None)
     weights = {"module": NET, "weights": "models/wine.safetensors"}
     (model,) = load(root, {**SOURCE, "source": weights}).models
-    assert model.source == manifest.WeightsSource(NET, {}, "models/wine.safetensors")
+    assert model.source == declare.WeightsSource(NET, {}, "models/wine.safetensors")
 
 
 def test_reads_every_manifest_in_the_order_of_names_and_nothing_else(root):
@@ -167,7 +169,7 @@ REFUSALS = [
     # unknown, missing, of the wrong kind
     (("/platfroms", {}), f'{P}#/platfroms: unknown key "platfroms". Did you mean "platforms"?'),
     (("/platforms/android/optimization", "all"), f'{P}#/platforms/android/optimization: unknown key "optimization". Did you mean "optimisation"?'),
-    (("/student/capacity", {}), f'{P}#/student/capacity: unknown key "capacity". Known: args, distil, module, train.'),
+    (("/student/budget", {}), f'{P}#/student/budget: unknown key "budget". Known: args, capacity, distil, module, train.'),
     (("/model", GONE), f'{P}: "model" is missing. The model\'s name; targets are named after it, as in digits:teacher.'),
     (("/teacher/module", GONE), f'{P}#/teacher: "module" is missing. The network\'s class'),
     (("/data/evaluation/loader", GONE), f'{P}#/data/evaluation: "loader" is missing. A built-in data set'),
@@ -183,16 +185,29 @@ REFUSALS = [
     (("/gates/runtime", {"tolerance": "atuo"}), f'{P}#/gates/runtime/tolerance: "atuo" is not one of auto. Did you mean "auto"?'),
     (("/gates/runtime", {"tolerance": {}}), f"{P}#/gates/runtime/tolerance: says nothing. Give one of max_abs, max_rel, l1, rmse, sqnr_db, cosine."),
     (("/gates/runtime", {"tolerance": {"cosine": 1.5}}), f"{P}#/gates/runtime/tolerance/cosine: 1.5 is more than 1"),
-    (("/gates/teacher/min", 0), f"{P}#/gates/teacher/min: 0 is not more than 0"),
-    (("/gates/teacher/metric", "agrement"), f'{P}#/gates/teacher/metric: "agrement" is not one of agreement, max_abs, rmse, l1. Did you mean "agreement"?'),
-    (("/gates/task", {"metric": "rmse"}), f'{P}#/gates/task: "max" is missing. The largest error that passes.'),
-    (("/gates/task", {"metric": "rmse", "max": 1, "min": 0.5}), f'{P}#/gates/task/min: unknown key "min". Known: max, metric, output.'),
+    (("/gates/teacher/min", 0), f"{P}#/gates/teacher/min: 0 is met by anything. Say more than 0, at most 1"),
+    (("/gates/teacher/metric", "agrement"), f'{P}#/gates/teacher/metric: "agrement" is not one of agreement, cosine, max_abs, rmse, l1. Did you mean "agreement"? Your own is package.module:callable'),
+    (("/gates/task", {"metric": "rmse"}), f'{P}#/gates/task: rmse has no "max". A gate without a limit checks nothing'),
+    (("/gates/task", {"metric": "rmse", "max": 1, "min": 0.5}), f'{P}#/gates/task/min: no such demand on rmse. It has a "max"'),
     (("/gates/runtime", {"tolerance": {"max_rel": 1}}), f"{P}#/gates/runtime/tolerance/max_rel: 1 is not less than 1"),
     (("/export", {"opset": 17}), f"{P}#/export/opset: 17 is less than 18"),
     (("/teacher/train/lr", 0), f"{P}#/teacher/train/lr: 0 is not more than 0"),
     (("/export", {"dynamic": {"batch": [1]}}), f"{P}#/export/dynamic/batch: [1] holds 1 values, not 2"),
     (("/export", {"dynamic": {"batch": [8, 2]}}), f"{P}#/export/dynamic/batch: the smallest batch, 8, is larger than the largest, 2. Write the smaller number first."),
-    (("/student/distil", {"task": 0, "soft": {"weight": 0}}), f"{P}#/student/distil: both losses have a weight of 0, so nothing would be learnt. Give one of them a weight."),
+    (("/student/distil", {"task": 0, "soft": {"weight": 0}}), f"{P}#/student/distil: every loss has a weight of 0, so nothing would be learnt. Give one of them a weight."),
+    # gates: one demand or a list of them
+    (("/gates/task", []), f"{P}#/gates/task: [] holds 0 values"),
+    (("/gates/task", "accuracy"), f'{P}#/gates/task: "accuracy" is a string, not an object or a list'),
+    (("/gates/task", [{"metric": "accuracy", "min": 0.5}, 3]), f"{P}#/gates/task/1: 3 is a whole number, not an object"),
+    (("/gates/task", [{"metric": "accuracy", "min": 0.5}, {"metric": "rmse"}]), f'{P}#/gates/task/1: rmse has no "max"'),
+    (("/gates/task", [{"metric": "rmse", "max": -1}]), f"{P}#/gates/task/0/max: -1 is met by nothing"),
+    (("/gates/task", {"metric": "accuracy", "min": 0.5, "limit": 1}), f'{P}#/gates/task/limit: unknown key "limit"'),
+    (("/gates/task", {"metric": "accuracy", "min": 0.5, "args": {"a": 1}}), f"{P}#/gates/task/args: no such demand here"),
+    (("/gates/task", [{"metric": "l1", "max": 1}, {"metric": "l1", "max": 2, "output": "y"}]), f'{P}#/gates/task/1: a demand before it is on l1 of the same output. Keep one of the two, or name another "output" in each'),
+    (("/gates/teacher", {"metric": "mine.data:load", "max": 1, "min": 1}), f'{P}#/gates/teacher: gives both "min" and "max". Say "min" where more is better, "max" where less is'),
+    (("/gates/teacher", {"metric": "mine.data:load"}), f'{P}#/gates/teacher: gives neither "min" nor "max"'),
+    (("/gates/teacher", {"metric": "mine.data:load", "max": 1, "args": {"a-b": 1}}), f"{P}#/gates/teacher/args/a-b"),
+    (("/gates/teacher", {"metric": "accuracy", "min": 0.5}), f'{P}#/gates/teacher/metric: "accuracy" is not one of agreement'),
     # names
     (("/model", "Digits"), f'{P}#/model: "Digits" is not a valid name. The model\'s name; targets'),
     (("/model", "digits\n"), f'{P}#/model: "digits\\n" is not a valid name.'),
@@ -208,7 +223,7 @@ REFUSALS = [
     (("/data/train", GONE), f'{P}#/data: there is a teacher and no train data. Add "train", or'),
     (("/data/evaluation", GONE), f'{P}#/data: there is no evaluation data. Add "evaluation": every gate is measured on it.'),
     (("/platforms", {}), f"{P}#/platforms: there are no platforms. Add one, such as"),
-    (("/gates/task/min", GONE), f'{P}#/gates/task: "min" is missing. The smallest share that passes.'),
+    (("/gates/task/min", GONE), f'{P}#/gates/task: accuracy has no "min". A gate without a limit checks nothing'),
     (("/data/few", {"sample": "trian", "count": 2}), f'{P}#/data/few/sample: there is no data set "trian". Did you mean "train"?'),
     # code
     (("/data/train/loader", "sklearn-digit"), f'{P}#/data/train/loader: there is no built-in data set "sklearn-digit". Did you mean "sklearn-digits"? Your own is package.module:callable.'),
@@ -219,6 +234,34 @@ REFUSALS = [
     (("/teacher/module", "os:system"), f'{P}#/teacher/module: "os" is part of Python itself; a manifest names project code and installed packages. Write a function'),
     (("/teacher/module", "mine.none:Net"), f"{P}#/teacher/module: there is no module"),
     (("/teacher/module", "no_such_package_here.a:b"), f'{P}#/teacher/module: there is no module "no_such_package_here"'),
+    (("/teacher", {"onnx": "models/wine.onnx", "through": "mine.data:laod"}), f'{P}#/teacher/through: module "mine.data" has no "laod". Did you mean "load"?'),
+    (("/gates/teacher", {"metric": "mine.data:laod", "max": 1}), f'{P}#/gates/teacher/metric: module "mine.data" has no "laod". Did you mean "load"?'),
+    (("/gates/task", [{"metric": "mine.none:load", "max": 1}]), f"{P}#/gates/task/0/metric: there is no module"),
+    (("/teacher/task", {"kind": "mine.data:laod"}), f'{P}#/teacher/task/kind: module "mine.data" has no "laod"'),
+    (("/student/distil", {"task": {"kind": "mine.data:laod"}}), f'{P}#/student/distil/task/kind: module "mine.data" has no "laod"'),
+    (("/student/distil", {"soft": {"kind": "os:system"}}), f'{P}#/student/distil/soft/kind: "os" is part of Python itself'),
+    (("/student/distil", {"soft": [{"kind": "kl"}, {"kind": "mine.data:laod"}]}), f'{P}#/student/distil/soft/1/kind: module "mine.data" has no "laod"'),
+    (("/data/more", {"augment": "train", "by": "shfit"}), f'{P}#/data/more/by: there is no built-in augmentation "shfit". Did you mean "shift"? Your own is package.module:callable.'),
+    (("/data/more", {"augment": "train", "by": "mine.data:laod"}), f'{P}#/data/more/by: module "mine.data" has no "laod"'),
+    (("/data/more", {"augment": "trian", "by": "shift"}), f'{P}#/data/more/augment: there is no data set "trian". Did you mean "train"?'),
+    (("/data/more", {"augment": "more", "by": "shift"}), f"{P}#/data/more: data sets in a circle: more -> more."),
+    # losses
+    (("/student/distil", {"soft": {"kind": "lk"}}), f'{P}#/student/distil/soft/kind: there is no loss "lk". Known: cosine, decoupled, dist, kl, l1, l2. Your own is package.module:callable.'),
+    (("/student/distil", {"soft": [{"kind": "kl"}, {"kind": "l2", "temperature": 4}]}), f'{P}#/student/distil/soft/1/temperature: "temperature" is no option of l2. Its options: none.'),
+    (("/student/distil", {"soft": {"kind": "kl", "args": {}}}), f'{P}#/student/distil/soft/args: "args" is no option of kl. Its options: temperature.'),
+    (("/student/distil", {"soft": {"kind": "mine.data:load", "temperature": 1}}), f'{P}#/student/distil/soft/temperature: "temperature" is no option of a callable. Its options: args.'),
+    (("/student/distil", {"task": {"kind": "crossentropy"}}), f'{P}#/student/distil/task/kind: there is no loss "crossentropy". Did you mean "cross_entropy"?'),
+    (("/teacher/task", {"kind": "kl"}), f'{P}#/teacher/task/kind: there is no loss "kl". Known: cosine, cross_entropy, l1, l2.'),
+    (("/student/distil", {"task": 0, "soft": [{"weight": 0}], "layers": {"weight": 0}}), f"{P}#/student/distil: every loss has a weight of 0"),
+    (("/student/distil", {"preset": "distlbert"}), f'{P}#/student/distil/preset: "distlbert" is not one of distilbert'),
+    # a teacher that is a file
+    (("/teacher", {"onnx": "package:none"}), f'{P}#/teacher/onnx: "package:none" names no file in none'),
+    (("/data/train/files", {"table": "models/none.csv"}), f'{P}#/data/train/files/table: there is no file "models/none.csv"'),
+    # capacity
+    (("/student/capacity", {"budget": "lowest"}), f'{P}#/student/capacity/budget: no platform says what memory its device has. Give one "device"'),
+    (("/student/capacity", {"budget": "highest"}), f'{P}#/student/capacity/budget: "highest" is not one of lowest'),
+    (("/student/capacity", {"budget": 0}), f"{P}#/student/capacity/budget: 0 is"),
+    (("/student/args", {"width": "auto"}), f'{P}#/student/args/width: "auto" needs a capacity to solve for. Add "capacity"'),
     # runtimes and platform files
     (("/platforms/android/runtime", "onnxruntme"), f'{P}#/platforms/android/runtime: there is no runtime "onnxruntme". Did you mean "onnxruntime"?'),
     (("/platforms/ios", "platforms/iso.json"), f'{P}#/platforms/ios: there is no file "platforms/iso.json". Did you mean "ios.json"?'),
@@ -260,6 +303,76 @@ def test_refuses_a_finished_model_in_its_own_words(root, change, words):
     assert text.startswith(words)
 
 
+CYCLES = [{"steps": 1}, {"steps": 2, "keep": 1}, {"steps": 3, "keep": 1}]
+SEARCH = {"cycles": CYCLES, "candidates": {"a": {"args": {"width": 2}}}}
+RANGE = {"low": 2, "high": 4}
+SEARCH_REFUSALS = [
+    ({"cycles": CYCLES[:2]}, ' holds 2 values, fewer than 3'),
+    ({"cycles": [*CYCLES[:2], {"steps": 2, "keep": 1}]}, "/cycles/2/steps: ends at step 2, and the cycle before at step 2. Steps are counted"),
+    ({"cycles": [*CYCLES[:2], {"steps": 3}]}, '/cycles/2: does not say how many go on. Add "keep"'),
+    ({"cycles": [{"steps": 1, "keep": 1}, *CYCLES[1:]]}, "/cycles/0/keep: there is no cycle before the first"),
+    ({"candidates": {}}, ': there is nothing to choose from. Add "candidates", or "samples" with "ranges".'),
+    ({"samples": 1}, ": candidates are to be drawn, and there is no range. Add"),
+    ({"cycles": [*CYCLES[:2], {"steps": 3, "keep": 1, "proposals": 1}]}, ": candidates are to be drawn, and there is no range"),
+    ({"ranges": {"width": RANGE}}, '/ranges/width: "width" is no path into the student. It begins with one of module, args, distil, train.'),
+    ({"ranges": {"args.width": {"low": 4, "high": 4}}}, "/ranges/args.width: low, 4, is not below high, 4"),
+    ({"ranges": {"train.lr": {"low": 0, "high": 1, "log": True}}}, "/ranges/train.lr/low: 0 has no logarithm"),
+    ({"candidates": {"draw-1": {}}}, "/candidates/draw-1: \"draw-1\" is a name of the search's own. Choose another."),
+    ({"candidates": {"cycle1": {}}}, "/candidates/cycle1: \"cycle1\" is a name of the search's own"),
+    ({"candidates": {"a": {"train": {"lr": "fast"}}}}, '/candidates/a/train/lr: "fast" is'),
+    ({"candidates": {"a": {"distil": {"soft": {"temprature": 2}}}}}, '/candidates/a/distil/soft/temprature: unknown key "temprature". Did you mean "temperature"?'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "words"), SEARCH_REFUSALS, ids=lambda v: v if isinstance(v, str) else "")
+def test_refuses_a_search_that_could_not_be_carried_out(root, change, words):
+    text = refusal(root, changed(GOOD, ("/search", {**SEARCH, **change})))
+    assert text.startswith(f"{P}#/search") and words in text
+
+
+def test_takes_a_search_with_all_it_may_say(root):
+    search = {**SEARCH, "ranges": {"args.width": RANGE}, "samples": 2, "seed": 3}
+    (model,) = load(root, changed(GOOD, ("/search", search))).models
+    assert (model.search.samples, model.search.seed, len(model.search.cycles)) == (2, 3, 3)
+
+
+def test_a_width_is_solved_for_once_and_not_beside_a_search(root):
+    capacity = ("/student/capacity", {"budget": 1000})
+    two = changed(GOOD, capacity, ("/student/args", {"width": "auto", "depth": "auto"}))
+    assert '/student/args/depth: width and depth are both "auto", and one can be solved for' in refusal(
+        root, two
+    )
+    both = changed(GOOD, capacity, ("/student/args", {"width": "auto"}), ("/search", SEARCH))
+    assert '"auto" stands beside a search, which says what is tried' in refusal(root, both)
+
+
+def test_the_lowest_budget_may_stand_in_a_platform_file(root):
+    ios = json.loads((root / "manifests/platforms/ios.json").read_text())
+    (root / "manifests/platforms/ios.json").write_text(json.dumps({**ios, "device": {"memory": 1000}}))
+    named = [("/platforms/ios", "platforms/ios.json"), ("/student/capacity", {"budget": "lowest"})]
+    (model,) = load(root, changed(GOOD, *named)).models
+    assert model.platforms["ios"].memory == 1000
+    assert model.student.capacity == {"budget": "lowest", "fraction": 0.65}
+
+
+def test_layers_of_a_file_are_named_and_not_counted(root):
+    for distil, words in (
+        (
+            {"layers": {"kind": "l2"}},
+            "/student/distil/layers: the teacher is an ONNX file, whose layers nobody knows",
+        ),
+        ({"initial": {}}, "/student/distil/initial: the student would start from the teacher's weights"),
+        (
+            {"preset": "distilbert"},
+            "/student/distil/preset: the student would start from the teacher's weights",
+        ),
+    ):
+        onnx = changed(GOOD, ("/teacher", {"onnx": "models/wine.onnx"}), ("/student/distil", distil))
+        assert words in refusal(root, onnx)
+    named = {"layers": {"map": [["layers.0", "relu"]]}}
+    assert load(root, changed(GOOD, ("/teacher", {"onnx": "models/wine.onnx"}), ("/student/distil", named)))
+
+
 def test_refuses_a_student_without_a_teacher(root):
     text = refusal(root, changed(GOOD, ("/teacher", GONE), ("/gates/teacher", GONE)))
     assert text.startswith(f'{P}#/student: there is a student without a teacher. Add "teacher"; for finished')
@@ -269,14 +382,14 @@ def test_names_the_circle_that_samples_run_in(root):
     ring = {"a": "b", "b": "c", "c": "b", "d": "a"}
     changes = [(f"/data/{name}", {"sample": of, "count": 1}) for name, of in ring.items()]
     text = refusal(root, changed(GOOD, *changes))
-    assert text == f"{P}#/data/b: samples in a circle: b -> c -> b. Load one of them with a loader."
+    assert text == f"{P}#/data/b: data sets in a circle: b -> c -> b. Load one of them with a loader."
     itself = changed(GOOD, ("/data/a", {"sample": "a", "count": 1}))
-    assert "samples in a circle: a -> a." in refusal(root, itself)
+    assert "data sets in a circle: a -> a." in refusal(root, itself)
 
 
 def test_a_chain_of_samples_is_no_circle(root):
     chain = [("/data/a", {"sample": "b", "count": 1}), ("/data/b", {"sample": "train", "count": 2})]
-    assert load(root, changed(GOOD, *chain)).models[0].data["a"].sample == "b"
+    assert load(root, changed(GOOD, *chain)).models[0].data["a"].source == "b"
 
 
 @pytest.mark.parametrize("named", ["Other", "Wrapped", "Net", "_Hidden"])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nets import described
 from torch import Tensor, nn
 
 from modelbuild import network
@@ -88,8 +89,8 @@ def test_what_is_no_module_is_refused() -> None:
 
 def test_tied_weights_are_saved_and_loaded(tmp_path: Path) -> None:
     module = Tied()
-    network.save(tmp_path / "weights.safetensors", module)
-    loaded = network.load(tmp_path / "weights.safetensors", {"module": f"{__name__}:Tied"})
+    network.save(tmp_path, module, described(Tied))
+    loaded = network.restore(tmp_path)
     x = torch.randn(2, 3)
     assert torch.equal(loaded(x), module(x)) and not loaded.training
     assert network.parameters(module) == 9
@@ -126,10 +127,26 @@ def test_the_deterministic_state_is_seeded_and_left_behind() -> None:
 def test_weights_that_are_not_those_of_the_module(tmp_path: Path, content: bytes | str | None) -> None:
     path = tmp_path / "weights.safetensors"
     if content == "another":
-        network.save(path, nn.Linear(2, 2))
+        network.save(tmp_path, nn.Linear(2, 2), described(Tied))
     elif content is not None:
         path.write_bytes(content)
+    network.describe(tmp_path, described(Tied))
     with pytest.raises(
         RecipeError, match=r"weights\.safetensors: does not hold the weights of test_network:Tied"
     ):
-        network.load(path, {"module": "test_network:Tied", "args": {}})
+        network.restore(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{"])
+def test_a_folder_that_does_not_say_which_network_it_holds(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "network.json").write_bytes(content)
+    with pytest.raises(RecipeError, match=r"holds no network: .*Build it again"):
+        network.restore(tmp_path)
+
+
+def test_a_network_is_found_again_with_its_arguments(tmp_path: Path) -> None:
+    net = {"module": "torch.nn:Linear", "args": {"in_features": 3, "out_features": 2}}
+    network.save(tmp_path, nn.Linear(3, 2), net)
+    assert network.described(tmp_path) == net
+    assert network.restore(tmp_path).weight.shape == (2, 3)

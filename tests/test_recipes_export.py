@@ -14,6 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from nets import described
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
@@ -57,10 +58,10 @@ def exported(tmp_path: Path, module: type[nn.Module], settings: dict[str, Any] |
     for name in ("student", "evaluation", "onnx"):
         (tmp_path / name).mkdir(exist_ok=True)
     torch.manual_seed(0)
-    network.save(tmp_path / "student" / "weights.safetensors", module())
+    network.save(tmp_path / "student", module(), described(module))
     rows = np.arange(15, dtype=np.float32).reshape(5, 3)
     dataset.write(tmp_path / "evaluation", data.checked({"left": rows, "right": rows + 1}, "here"))
-    params = {"module": f"{__name__}:{module.__name__}", "export": settings or BATCH}
+    params = {"export": settings or BATCH}
     inputs = {"student": tmp_path / "student", "evaluation": tmp_path / "evaluation"}
     export.export(inputs, params, tmp_path / "onnx")
     return tmp_path / "onnx"
@@ -76,7 +77,7 @@ def test_a_module_becomes_an_onnx_file_with_its_names_and_its_numbers(tmp_path: 
         "outputs": [{"name": "sum", **port}, {"name": "difference", **port}],
     }
     session = onnxruntime.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
-    module = network.load(tmp_path / "student" / "weights.safetensors", {"module": f"{__name__}:Twins"})
+    module = network.restore(tmp_path / "student")
     for samples in (1, 5):
         left, right = np.random.default_rng(0).normal(size=(2, samples, 3)).astype(np.float32)
         total, difference = session.run(["sum", "difference"], {"left": left, "right": right})
@@ -240,3 +241,20 @@ def test_the_signature_tells_open_axes_with_and_without_a_name() -> None:
     told = signature.describe(model)
     assert told["inputs"] == [{"name": "x", "dtype": "float32", "shape": [None, 2]}]
     assert told["outputs"][0]["shape"] == ["n"]
+
+
+class Named(nn.Module):
+    """Its output is called as the exporter calls the value of an operation inside, and that as another value."""
+
+    output_names = ("add",)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return torch.tanh(left + right) * (left + right + 1)
+
+
+def test_an_output_may_be_called_like_an_operation_inside(tmp_path: Path) -> None:
+    out = exported(tmp_path, Named)
+    session = onnxruntime.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
+    left, right = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    (found,) = session.run(["add"], {"left": left, "right": right})
+    assert np.allclose(found, np.tanh(left + right) * (left + right + 1), atol=1e-6)

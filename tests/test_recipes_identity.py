@@ -39,7 +39,7 @@ class Tricky(nn.Module):
 
 def made(module: nn.Module, inputs: Any, version: int = 18) -> export.Exported:
     settings = export.Settings(version, 1, 64)
-    return export.exported(module.eval(), dataset.DataSet(inputs, None), settings, "here")
+    return export.exported(module.eval(), dataset.DataSet(inputs, {}), settings, "here")
 
 
 @pytest.fixture(scope="module")

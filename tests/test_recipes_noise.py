@@ -35,7 +35,7 @@ class Made:
         net = NETS[name]
         self.root, self.module = root, net.module()
         self.inputs = targets(root, self.module, net.inputs(70))
-        asked = params(net.kind)
+        asked = params()
         for role in ("reference", "onnx", "noise", *arithmetics):
             (root / role).mkdir()
         reference.torch_outputs(self.inputs, asked, root / "reference")
@@ -160,7 +160,7 @@ def test_a_model_without_a_float64_form_says_so(tmp_path: Path) -> None:
         (tmp_path / role).mkdir()
     onnx.save(quantised_model(), tmp_path / "onnx" / "model.onnx")
     x = np.random.default_rng(0).standard_normal((8, 4), dtype=np.float32)  # the last call is filled up
-    dataset.write(tmp_path / "evaluation", dataset.DataSet({"x": x}, None))
+    dataset.write(tmp_path / "evaluation", dataset.DataSet({"x": x}, {}))
     inputs = {role: tmp_path / role for role in ("onnx", "evaluation")}
     reference.onnx_outputs(inputs, {}, tmp_path / "reference")
     noise.measure({**inputs, "reference": tmp_path / "reference"}, {}, tmp_path / "noise")
@@ -227,7 +227,7 @@ def test_past_a_samples_length_a_model_may_give_what_it_likes(tmp_path: Path) ->
         "x": np.random.default_rng(0).standard_normal((70, 4), dtype=np.float32),
         "length": np.arange(70) % 4 + 1,
     }
-    dataset.write(tmp_path / "evaluation", dataset.DataSet(data, None))
+    dataset.write(tmp_path / "evaluation", dataset.DataSet(data, {}))
     inputs = {role: tmp_path / role for role in ("onnx", "evaluation", "reference")}
     reference.onnx_outputs(inputs, {}, tmp_path / "reference")
     found = {}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nets import described
 from torch import Tensor, nn
 
 from modelbuild import dataset, network
@@ -312,10 +313,10 @@ class Settled(nn.Module):
 def test_the_recipe_runs_deterministic_and_plain(tmp_path: Path) -> None:
     for name in ("student", "evaluation", "out"):
         (tmp_path / name).mkdir()
-    network.save(tmp_path / "student" / "weights.safetensors", Settled())
-    dataset.write(tmp_path / "evaluation", DataSet(X, None))
+    network.save(tmp_path / "student", Settled(), described(Settled))
+    dataset.write(tmp_path / "evaluation", DataSet(X, {}))
     given = {name: tmp_path / name for name in ("student", "evaluation")}
-    preflight.examine(given, {"module": f"{__name__}:Settled"}, tmp_path / "out")
+    preflight.examine(given, {}, tmp_path / "out")
 
 
 class Steep(nn.Module):
@@ -326,9 +327,9 @@ class Steep(nn.Module):
 def test_the_recipe_writes_what_was_found(tmp_path: Path) -> None:
     for name in ("student", "evaluation", "out"):
         (tmp_path / name).mkdir()
-    network.save(tmp_path / "student" / "weights.safetensors", Steep())
-    dataset.write(tmp_path / "evaluation", DataSet(X, None))
+    network.save(tmp_path / "student", Steep(), described(Steep))
+    dataset.write(tmp_path / "evaluation", DataSet(X, {}))
     given = {name: tmp_path / name for name in ("student", "evaluation")}
-    preflight.examine(given, {"module": f"{__name__}:Steep"}, tmp_path / "out")
+    preflight.examine(given, {}, tmp_path / "out")
     record = json.loads((tmp_path / "out" / "preflight.json").read_text())
     assert [(each["kind"], each["operation"]) for each in record["findings"]] == [("overflow", "mul")]

@@ -206,7 +206,7 @@ def measured(root: Path, name: str, inputs: Mapping[str, Any], options: Mapping[
     net = NETS[name]
     given, module = targets(root, net.module(), inputs), net.module()
     (root / "package").mkdir()
-    RUNTIME.convert(given, root / "package", {**params(net.kind), "options": dict(options)})
+    RUNTIME.convert(given, root / "package", {**params(), "options": dict(options)})
     truth, found = inference.outputs(module, inputs), Shares()
     for way in RUNTIME.runs(options).values():
         ran = RUNTIME.run(root / "package", inputs, {"options": way.options}).outputs

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from nets import described
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
@@ -50,9 +51,9 @@ def evaluation(tmp_path: Path, samples: int = 5) -> Path:
 
 def torch_reference(tmp_path: Path, module: type[nn.Module]) -> dict[str, dict[str, Any]]:
     (tmp_path / "student").mkdir()
-    network.save(tmp_path / "student" / "weights.safetensors", module())
+    network.save(tmp_path / "student", module(), described(module))
     inputs = {"student": tmp_path / "student", "evaluation": evaluation(tmp_path)}
-    reference.torch_outputs(inputs, {"module": f"{__name__}:{module.__name__}"}, tmp_path)
+    reference.torch_outputs(inputs, {}, tmp_path)
     return written(tmp_path)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nets import described
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -298,8 +299,8 @@ class Settled(nn.Module):
 @pytest.mark.parametrize("arithmetic", rounded.ARITHMETICS)
 def test_the_recipe_runs_deterministic_and_plain(arithmetic: str, tmp_path: Path) -> None:
     given = folders(tmp_path)
-    network.save(tmp_path / "student" / "weights.safetensors", Settled())
-    rounded.outputs(given, {"module": f"{__name__}:Settled", "rounds": arithmetic}, tmp_path / "out")
+    network.save(tmp_path / "student", Settled(), described(Settled))
+    rounded.outputs(given, {"rounds": arithmetic}, tmp_path / "out")
 
 
 def test_rounding_is_to_the_nearest_and_leaves_other_types_alone() -> None:
@@ -317,8 +318,8 @@ def folders(root: Path) -> dict[str, Path]:
     module = Dense()
     for name in ("student", "evaluation", "out"):
         (root / name).mkdir()
-    network.save(root / "student" / "weights.safetensors", module)
-    dataset.write(root / "evaluation", DataSet({"x": values(7, 40)}, None))
+    network.save(root / "student", module, described(Dense))
+    dataset.write(root / "evaluation", DataSet({"x": values(7, 40)}, {}))
     return {"student": root / "student", "evaluation": root / "evaluation"}
 
 

@@ -116,7 +116,7 @@ def test_the_teacher_is_the_first_step(digits, tmp_path):
     teacher = tmp_path / "teacher"
     teacher.mkdir()
     truth = tensors.load(digits.inputs["reference"] / "outputs.safetensors")
-    tensors.save(teacher / "evaluation.safetensors", {"logits": truth["logits"] + np.float32(0.5)})
+    tensors.save(teacher / "outputs.safetensors", {"logits": truth["logits"] + np.float32(0.5)})
     found = waterfall(digits, tmp_path, teacher=teacher)
     first = found["outputs"]["logits"][0]
     assert (first["stage"], round(first["max_abs"], 4)) == ("distillation", 0.5)
@@ -140,7 +140,7 @@ def test_of_a_given_onnx_file_nothing_was_exported(digits, tmp_path):
     given = planted.third_party(tmp_path / "given", digits.inputs["onnx"] / "model.onnx", _data(digits))
     noise.measure(given.inputs, {}, given.inputs["noise"])
     labels = tensors.load(digits.inputs["evaluation"] / "data.safetensors")["label"]
-    dataset.write(given.inputs["evaluation"], DataSet(_data(digits), labels))
+    dataset.write(given.inputs["evaluation"], DataSet(_data(digits), {"label": labels}))
     found = waterfall(given, tmp_path)
     assert stages(found) == ["runtime", "optimisation", "artefact"]
     assert found["outputs"]["logits"][0]["from"] == "the ONNX file, optimisations off"

@@ -39,8 +39,8 @@ class Home(NamedTuple):
 
 
 def home(folder: Path, module: nn.Module, data: Mapping[str, Any], **args: Any) -> Home:
-    params = nets.params(type(module), args)
-    targets = {**nets.targets(folder, module, data), "onnx": folder / "onnx"}
+    params = nets.params()
+    targets = {**nets.targets(folder, module, data, args), "onnx": folder / "onnx"}
     targets["onnx"].mkdir()
     export.export(targets, params, targets["onnx"])
     return Home(targets, params, data)
@@ -104,9 +104,9 @@ def test_the_floor_is_what_float64_and_moved_inputs_do(
 
 
 def test_float64_is_float64_inside(convnet: Home) -> None:
-    weights = network.load(convnet.targets["student"] / "weights.safetensors", convnet.params)
+    weights = network.restore(convnet.targets["student"])
     made = export.exported(
-        weights, values.DataSet(dict(convnet.data), None), export.Settings(18, 1, 64), "here"
+        weights, values.DataSet(dict(convnet.data), {}), export.Settings(18, 1, 64), "here"
     )
     image = torch.tensor(convnet.data["image"]).double()
     found = values.exported.wide_values(made.program, [image], ["relu_1", "linear"])
@@ -210,7 +210,7 @@ def test_a_student_that_is_another_has_no_names(convnet: Home, tmp_path: Path) -
     other = nets.NETS["convnet"].module(width=2)
     with torch.no_grad():
         other.head.bias += 1
-    network.save(tmp_path / "weights.safetensors", other)
+    network.save(tmp_path, other, nets.described(type(other), {"width": 2}))
     with pytest.raises(RecipeError, match="does not give the same ONNX file"):
         values.torch_values(tmp_path, convnet.targets["onnx"], convnet.params, convnet.data)
 
@@ -287,7 +287,7 @@ class Typed(nn.Module):
 
 def test_in_float64_nothing_falls_back_to_float32() -> None:
     x = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
-    data = values.DataSet({"x": x.numpy()}, None)
+    data = values.DataSet({"x": x.numpy()}, {})
     made = export.exported(Typed().eval(), data, export.Settings(18, 1, 64), "here")
     nodes = [name.fx for name in made.names.values.values() if name.fx]
     found = values.exported.wide_values(made.program, [x.double()], nodes)

@@ -233,9 +233,12 @@ def test_json_has_exactly_these_fields() -> None:
     assert list(document["verdicts"][0]) == [
         *("target", "platform", "version", "backend", "against", "output", "metric"),
         *("measured", "limit", "ok", "evidence", "detail", "run", "floor", "needed", "low", "high"),
+        *("constant", "more_is_better"),
     ]
     assert list(document["platforms"][0]) == ["name", "runtime", "required", "evidence", "unavailable"]
-    assert list(document["details"]) == ["matrices", "waterfalls", "noise", "diagnoses"]
+    assert list(document["details"]) == [
+        *("matrices", "waterfalls", "noise", "diagnoses", "search", "student")
+    ]
 
 
 @pytest.mark.parametrize("report", [green(), failing(), *map(every_field, PAYLOADS)])

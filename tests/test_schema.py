@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import inspect
 import json
 import shutil
 
@@ -7,17 +8,18 @@ import pytest
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
-from modelbuild import schema_errors, schemas
+from modelbuild import kinds, schema_errors, schemas
 from modelbuild.declare import Document
 from modelbuild.equivalence import demand
 from modelbuild.errors import ManifestError
 from modelbuild.limits import LIMITS
-from modelbuild.recipes.training import Budget
 from modelbuild.runtimes import base
 from modelbuild.runtimes.coreml import options as coreml
 from modelbuild.runtimes.onnxruntime import options as onnxruntime
 from modelbuild.runtimes.onnxruntime_web import options as web
 from modelbuild.strictjson import walk
+from modelbuild.training import losses
+from modelbuild.training.settings import EarlyStopping, Settings
 
 FILES = sorted(path.relative_to(schemas.FOLDER).as_posix() for path in schemas.FOLDER.rglob("*.json"))
 ANNOTATIONS = {"$schema", "title", "description", "examples", "default"}
@@ -185,22 +187,25 @@ def test_core_ml_takes_every_option_that_its_schema_lets_through():
 
 def test_training_takes_exactly_what_the_schema_lets_through():
     train = schemas._inlined(raw(schemas.MODEL)["$defs"]["train"], schemas.FOLDER / schemas.MODEL)
-    assert set(train["properties"]) == {field.name for field in dataclasses.fields(Budget)}
-    assert Budget.of(schemas.filled(train, {}), "x").steps == train["properties"]["steps"]["default"]
+    assert set(train["properties"]) == {field.name for field in dataclasses.fields(Settings)}
+    assert Settings.of(schemas.filled(train, {}), "x") == Settings()
+    early = train["properties"]["early_stopping"]
+    assert Settings.of({"early_stopping": schemas.filled(early, {})}, "x").early_stopping == EarlyStopping()
 
 
-@pytest.mark.parametrize("gate", ["teacher", "task"])
-def test_a_quality_gate_is_demanded_as_the_schema_lets_it_through(gate):
-    schema = schemas.resolved(schemas.MODEL)["properties"]["gates"]["properties"][gate]
-    metrics = schema["properties"]["metric"]["enum"]
-    assert metrics == demand.metrics(gate)
-    for metric in metrics:
-        for limit in ("min", "max"):
-            asked = {"metric": metric, limit: 0.5, "output": "y"}
-            refused = list(schema_errors.problems(schema, Document("x", asked)))
-            assert bool(refused) == (limit != ("min" if metric == metrics[0] else "max"))
-            if not refused:
-                assert demand.quality(asked, gate).limit == 0.5
+@pytest.mark.parametrize(("told", "computed"), [(kinds.TASK, losses.TASK), (kinds.SOFT, losses.SOFT)])
+def test_a_manifest_can_name_exactly_the_losses_there_are_with_their_options(told, computed):
+    def options(loss):
+        return sorted(
+            n for n, each in inspect.signature(loss).parameters.items() if each.kind is each.KEYWORD_ONLY
+        )
+
+    assert {name: sorted(known) for name, known in told.items()} == {
+        n: options(f) for n, f in computed.items()
+    }
+    soft = raw(schemas.MODEL)["$defs"]["soft_loss"]
+    known = {name for options in kinds.SOFT.values() for name in options}
+    assert known == set(soft["properties"]) - {"kind", "weight", "outputs", "args"}
 
 
 def test_a_tolerance_is_demanded_as_the_schema_lets_it_through():
@@ -243,13 +248,6 @@ def test_outputs_and_flip_rates_are_demanded_as_the_schema_lets_them_through(mor
         assert refused
     else:
         assert not refused
-
-
-def test_a_rate_of_errors_ends_below_one_in_the_schema_too():
-    schema = schemas.resolved(schemas.MODEL)["properties"]["gates"]["properties"]["task"]
-    for limit, good in ((0.99, True), (1, False)):
-        asked = {"metric": "token_error_rate", "max": limit}
-        assert (not list(schema_errors.problems(schema, Document("x", asked)))) is good
 
 
 def test_the_limit_on_names_stands_in_the_schema_too():
@@ -296,18 +294,6 @@ def test_filling_in_leaves_the_given_value_as_it_is():
     again = schemas.filled(schemas.resolved(schemas.MODEL), {"model": "m"})
     assert again["export"]["dynamic"] == {"batch": [1, 64]}
     assert (again["export"]["opset"], again["gates"]["runtime"]["decision_flips"]) == (18, 0)
-
-
-def test_a_temperature_belongs_to_kl_alone():
-    soft = schemas.resolved(schemas.MODEL)["properties"]["student"]["properties"]["distil"]["properties"][
-        "soft"
-    ]
-    assert schemas.filled(soft, {}) == {"kind": "kl", "weight": 0.5, "temperature": 4}
-    assert schemas.filled(soft, {"kind": "l2"}) == {"kind": "l2", "weight": 0.5}
-    found = list(schema_errors.problems(soft, Document("x", {"kind": "l1", "temperature": 4})))
-    assert [str(each) for each in found] == [
-        'x#/temperature: unknown key "temperature". Known: kind, weight.'
-    ]
 
 
 @pytest.mark.parametrize("path", sorted(schemas.FOLDER.parents[1].glob("manifests/**/*.json"), key=str))

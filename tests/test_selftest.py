@@ -133,7 +133,7 @@ def model(tmp_path):
     onnx.mkdir(), data.mkdir()
     (onnx / "model.onnx").write_bytes(dense_model().SerializeToString())
     inputs = {"x": RNG.standard_normal((70, 4)).astype(np.float32)}
-    dataset.write(data, DataSet(inputs, None))
+    dataset.write(data, DataSet(inputs, {}))
     truth = selftest.unoptimised.runner((onnx / "model.onnx").read_bytes())(inputs)
     return onnx, data, truth
 

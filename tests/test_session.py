@@ -31,7 +31,7 @@ def verdict(ok=True, measured=0.5):
         "target": "m:android", "platform": "android", "version": "1", "backend": "cpu", "against": "reference",
         "output": "logits", "metric": "max_abs", "measured": measured, "limit": 1.0, "ok": ok,
         "evidence": "executed", "detail": "", "run": "android",
-        "floor": None, "needed": None, "low": None, "high": None,
+        "floor": None, "needed": None, "low": None, "high": None, "constant": None, "more_is_better": None,
     }  # fmt: skip
 
 

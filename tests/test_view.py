@@ -48,7 +48,59 @@ def test_progress_is_said_every_few_seconds_and_not_more(clock):
     for n in range(1, 97):
         clock[0] += 0.125
         view.step("m:a", n, 96, {"loss": 1 / n})
-    assert lines(out) == ["m:a  40/96  loss 0.025", "m:a  80/96  loss 0.0125"]
+    assert lines(out) == [
+        "m:a  40/96  loss 0.025  about 7 s left",
+        "m:a  80/96  loss 0.0125  about 2 s left",
+    ]
+
+
+def shown(clock, *steps):
+    """What is said of steps (seconds later, done, total)."""
+    out = io.StringIO()
+    view = View(out, ["m:a"])
+    view.start("m:a")
+    for seconds, done, total in steps:
+        clock[0] += seconds
+        view.step("m:a", done, total, {})
+    return lines(out)
+
+
+def test_the_time_left_is_that_of_the_steps_and_not_of_what_came_before_them(clock):
+    assert shown(clock, (4, 0, 100), (10, 20, 100)) == ["m:a  20/100  about 40 s left"]
+
+
+def test_a_training_that_goes_on_counts_its_own_steps_alone(clock):
+    assert shown(clock, (0, 500, 600), (10, 520, 600)) == ["m:a  520/600  about 40 s left"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "total", "words"),
+    [
+        (10, 12, "about 110 s left"),
+        (10, 13, "about 2 min left"),
+        (10, 720, "about 120 min left"),
+        (10, 721, "about 2.0 h left"),
+        (100, 3601, "about 100.0 h left"),
+    ],
+)
+def test_the_time_left_has_a_fitting_unit(clock, seconds, total, words):
+    assert shown(clock, (0, 0, total), (seconds, 1, total)) == [f"m:a  1/{total}  {words}"]
+
+
+def test_there_is_no_time_left_to_tell_at_the_first_step_and_at_the_last(clock):
+    assert shown(clock, (6, 1, 9), (6, 9, 9)) == ["m:a  1/9", "m:a  9/9"]
+
+
+def test_a_target_that_runs_again_is_timed_anew(clock):
+    out = io.StringIO()
+    view = View(out, ["m:a"])
+    for pace in (1, 6):
+        view.start("m:a")
+        view.step("m:a", 0, 10, {})
+        clock[0] += pace
+        view.step("m:a", 1, 10, {})
+        view.done(outcome())
+    assert [line for line in lines(out) if "left" in line] == ["m:a  1/10  about 54 s left"]
 
 
 def test_every_target_has_its_own_clock(clock):

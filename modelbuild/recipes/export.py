@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +73,10 @@ def export(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path)
     Inputs are named as in the data set, outputs as in `network.named`. Raises RecipeError when the module
     cannot be exported, fixes the batch axis where an open one was asked for, or does not exist in that opset.
     """
-    place, settings = params["module"], Settings.of(params["export"], params["module"])
-    data = dataset.read(inputs["evaluation"])
+    place = network.described(inputs["student"])["module"]
+    settings, data = Settings.of(params["export"], place), dataset.read(inputs["evaluation"])
     with deterministic():
-        module = network.load(inputs["student"] / "weights.safetensors", params)
+        module = network.restore(inputs["student"])
         made = exported(module, data, settings, place)
     write(out_dir, made.model, made.names)
 
@@ -143,7 +144,18 @@ def _traced(
         raise RecipeError(place, f"cannot be exported to ONNX: {in_words(error)}") from error
     if program is None or program.exported_program is None:
         raise RecipeError(place, "cannot be exported to ONNX: the exporter gave nothing")
+    _clear_names(program.model.graph)
     return program
+
+
+def _clear_names(graph: Any) -> None:
+    """Rename inner values called as an output is: the exporter calls them after their operations, as "embedding"."""
+    taken = {value.name for node in graph for value in node.outputs}
+    for name in [value.name for value in graph.outputs]:
+        inner = [v for node in graph for v in node.outputs if v.name == name and v not in graph.outputs]
+        for value in inner:
+            value.name = next(new for n in itertools.count(1) if (new := f"{name}_{n}") not in taken)
+            taken.add(value.name)
 
 
 def _check_names(model: ModelProto, asked: tuple[list[str], list[str]], place: str) -> None:

@@ -32,7 +32,7 @@ def localise(
     """Write findings.json and a folder for every run whose fault was found.
 
     `inputs` by role: verdict, onnx, evaluation, reference, student (unless the model starts from an ONNX file),
-    artifact.PLATFORM, run.RUN and environment.RUN. `params`: module, args, export, and "runs", each with its runtime,
+    artifact.PLATFORM, run.RUN and environment.RUN. `params`: export, and "runs", each with its runtime,
     options, rounds, gate and place. `attributed` tells of a red verdict the stage that it comes from, and the record
     of the steps; it is measured unless given.
     """

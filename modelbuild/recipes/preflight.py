@@ -54,7 +54,7 @@ def examine(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path
     """Write preflight.json, what `examined` finds of the student on the evaluation inputs."""
     data = dataset.read(inputs["evaluation"]).inputs
     with deterministic():
-        module = network.load(inputs["student"] / "weights.safetensors", params)
+        module = network.restore(inputs["student"])
         dataset.write_json(out_dir / "preflight.json", examined(module, data))
 
 

@@ -30,7 +30,7 @@ def torch_outputs(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir
     """Write the student's outputs in PyTorch, eager, on one CPU thread."""
     data = dataset.read(inputs["evaluation"]).inputs
     with deterministic():
-        module = network.load(inputs["student"] / "weights.safetensors", params)
+        module = network.restore(inputs["student"])
         tensors.save(out_dir / OUTPUTS, inference.outputs(module, data))
         _write_nudged(out_dir, data, lambda moved: inference.outputs(module, moved))
         _write_double(out_dir, lambda: inference.outputs(module.double(), widened(data)))

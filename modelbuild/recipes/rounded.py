@@ -39,7 +39,7 @@ def outputs(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path
         raise RecipeError("reference", fact, f"Known: {', '.join(ARITHMETICS)}, and int8-... in front of one")
     data = dataset.read(inputs["evaluation"]).inputs
     with deterministic():
-        module = network.load(inputs["student"] / "weights.safetensors", params)
+        module = network.restore(inputs["student"])
         tensors.save(out_dir / "outputs.safetensors", rounded(module, data, params["rounds"]))
 
 

@@ -41,7 +41,7 @@ def waterfall(inputs: Mapping[str, Path], params: Mapping[str, Any]) -> dict[str
         truth,
         [*_states(inputs, params, data.inputs)],
         _limits(inputs, asked, params["rounds"]),
-        tensors.load(teacher / "evaluation.safetensors") if teacher is not None else None,
+        tensors.load(teacher / "outputs.safetensors") if teacher is not None else None,
         data.label,
         attribution.STUDENT if _exported_here(inputs) else attribution.ONNX,
         asked.outputs,

@@ -64,13 +64,14 @@ def torch_values(
 ) -> dict[str, Value]:
     """Every value of the student that PyTorch has a node for, inputs and outputs too, in one call on all of `data`.
 
-    `student` and `onnx` are target folders, `params` has "module", "args" and "export". A value that rounding alone
+    `student` and `onnx` are target folders, `params` has "export". A value that rounding alone
     takes beyond every number is left out. Raises RecipeError where the student does not give the file in `onnx`.
     """
     with deterministic():
-        module = network.load(student / "weights.safetensors", params)
-        settings = export.Settings.of(params["export"], params["module"])
-        made = export.exported(module, DataSet(data, None), settings, params["module"])
+        module = network.restore(student)
+        place = network.described(student)["module"]
+        settings = export.Settings.of(params["export"], place)
+        made = export.exported(module, DataSet(data, {}), settings, place)
         _refuse_other_file(made, onnx)
         if settings.fixed:
             _refuse_other_count(settings.smallest, data)
@@ -79,7 +80,7 @@ def torch_values(
         found = _floored(program.run, program.wide, data)
         _refuse_other_outputs(found, module, data)
         for arithmetic in rounds:
-            fresh = network.load(student / "weights.safetensors", params)
+            fresh = network.restore(student)
             _note_rounded(found, arithmetic, program.rounded(data, arithmetic, fresh))
     return found
 

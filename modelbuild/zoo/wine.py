@@ -64,19 +64,20 @@ class WineNet(nn.Module):
 def main(out: Path) -> None:
     """Train the network on the train part and write it to `out` as an ONNX file."""
     from modelbuild.deterministic import deterministic
-    from modelbuild.recipes import canonical, data, export, supervision, training
+    from modelbuild.recipes import canonical, data, export, lessons
+    from modelbuild.training import loop, objective
+    from modelbuild.training.learner import Learner
+    from modelbuild.training.settings import Settings
 
     wines = data.checked(load("train"), "wine")
-    features, label = wines.inputs["features"], wines.label
-    assert label is not None
-    budget = training.Budget(STEPS, batch=32)
-    stream = training.Stream([tensor(features)], {"label": supervision.target(label)})
-    with deterministic(budget.seed):
-        module = WineNet(features.mean(0), features.std(0))
-        term = supervision.task_term({}, label, "wine")
-        training.fit(module, training.batches(stream, None, budget), [term], budget)
-        settings = export.Settings(export.OPSET, 1, 64)
-        canonical.write(out, export.to_onnx(module.eval(), wines, settings, "wine"))
+    features = wines.inputs["features"]
+    settings = Settings(STEPS, batch=32, lr=0.01)
+    terms = objective.task_terms({}, wines.truths, "wine")
+    with deterministic(settings.seed):
+        learner = Learner(WineNet(features.mean(0), features.std(0)))
+        loop.fit(learner, lessons.stream(lessons.Lesson(wines), terms, "wine"), None, terms, settings)
+        shape = export.Settings(export.OPSET, 1, 64)
+        canonical.write(out, export.to_onnx(learner.student.eval(), wines, shape, "wine"))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def test_forty_thousand_unknown_keys(root):
 
 def test_thousands_of_samples_in_one_circle(root):
     data = {f"d{i}": {"sample": f"d{(i + 1) % 8000}", "count": 1} for i in range(8000)}
-    assert "samples in a circle: d0 -> d1 -> " in refusal(
+    assert "data sets in a circle: d0 -> d1 -> " in refusal(
         root, {**SOURCE, "data": {**SOURCE["data"], **data}}
     )
 

@@ -50,7 +50,7 @@ def enough(call: Callable[[], object]) -> int:
 def evaluator(name: str, precision: str, sums: str, folder: Path) -> Callable[[], object]:
     net = NETS[name]
     module, inputs = net.module(), net.inputs(BATCH)
-    given = params(net.kind, deployment_target="iOS17", precision=precision)
+    given = params(deployment_target="iOS17", precision=precision)
     convert.convert(targets(folder / "in", module, inputs), folder, given)
     evaluate = Evaluator(mlpackage.read(folder / PACKAGE), sums)
     feed = {n: a.astype("int32") if a.dtype == "int64" else a for n, a in inputs.items()}

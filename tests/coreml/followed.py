@@ -61,7 +61,7 @@ class Followed:
 
 def follow(folder: Path, kind: type[nn.Module], data: Mapping[str, Any], **options: Any) -> Followed:
     module = nets.Net(kind, lambda: dict(data)).module()
-    params = nets.params(kind, **options)
+    params = nets.params(**options)
     targets = {**nets.targets(folder, module, data), "onnx": folder / "onnx"}
     for name in ("onnx", "artifact"):
         (folder / name).mkdir()

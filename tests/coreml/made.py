@@ -75,10 +75,10 @@ def make(
     """The artefact of `kind(**args)`, in a new folder below `folder`."""
     home = folder / f"made{sum(1 for _ in folder.iterdir())}" if folder.exists() else folder
     module = nets.Net(kind, lambda: dict(inputs)).module(**(args or {}))
-    params = nets.params(kind, args, **options)
+    params = nets.params(**options)
     params["export"] = BATCH if export is None else export
     (home / "artifact").mkdir(parents=True)
-    RUNTIME.convert(nets.targets(home, module, inputs), home / "artifact", params)
+    RUNTIME.convert(nets.targets(home, module, inputs, args), home / "artifact", params)
     return Made(home / "artifact", module, inputs, params, inference.outputs(module, inputs))
 
 

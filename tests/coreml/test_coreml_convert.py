@@ -144,9 +144,9 @@ def test_outputs_that_core_ml_cannot_have(tmp_path: Path, which: str, words: str
 
 
 def test_an_output_without_the_sample_axis(tmp_path: Path) -> None:
-    params = nets.params(Odd, {"which": "summed"})
+    params = nets.params()
     (tmp_path / "artifact").mkdir()
-    targets = nets.targets(tmp_path, Odd("summed"), X)
+    targets = nets.targets(tmp_path, Odd("summed"), X, {"which": "summed"})
     RUNTIME.convert(targets, tmp_path / "artifact", {**params, "export": BATCH})
     with pytest.raises(RecipeError, match=r'output "z" has shape \(6,\) for 5 samples'):
         RUNTIME.run(tmp_path / "artifact", X, params)

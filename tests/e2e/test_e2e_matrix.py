@@ -41,7 +41,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> ProjectDir:
     shutil.copy(REPOSITORY / "tests" / "nets.py", project.root)
     for name in OUTPUTS:
         kind = nets.NETS[name].kind
-        network.save(project.root / f"{name}.safetensors", nets.NETS[name].module())
+        network.save(project.root, nets.NETS[name].module(), nets.described(kind))
+        (project.root / network.WEIGHTS).rename(project.root / f"{name}.safetensors")
         manifest = {
             "model": name,
             "source": {"module": f"nets:{kind.__name__}", "weights": f"{name}.safetensors"},

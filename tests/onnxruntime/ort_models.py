@@ -31,7 +31,7 @@ def exported(name: str) -> tuple[onnx.ModelProto, Feed]:
 @cache
 def _exported(name: str) -> onnx.ModelProto:
     net = nets.NETS[name]
-    data = dataset.DataSet(dict(net.inputs()), None)
+    data = dataset.DataSet(dict(net.inputs()), {})
     return export.to_onnx(net.module(), data, export.Settings(18, 1, 64), name)
 
 

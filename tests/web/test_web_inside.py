@@ -46,7 +46,7 @@ def values(inside: Inside) -> tuple[str, ...]:
 
 def exported(name: str) -> tuple[onnx.ModelProto, dict[str, Any]]:
     net = nets.NETS[name]
-    data = dataset.DataSet(dict(net.inputs()), None)
+    data = dataset.DataSet(dict(net.inputs()), {})
     return export.to_onnx(net.module(), data, export.Settings(18, 1, 64), name), net.inputs()
 
 

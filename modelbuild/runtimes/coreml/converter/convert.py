@@ -40,7 +40,7 @@ def convert(model: Mapping[str, Path], out: Path, params: Mapping[str, Any]) -> 
     options, data = parse(params.get("options", {})), dataset.read(model["evaluation"]).inputs
     inputs = layout.inputs(data, options, params.get("export", {}))
     with deterministic():
-        module = network.load(model["student"] / "weights.safetensors", params)
+        module = network.restore(model["student"])
         example = trace.examples(inputs, data)
         with torch.no_grad():
             found = network.run(module, example)

@@ -1,0 +1,1 @@
+"""How teacher and student are trained: losses, what is minimised, batches, the loop and its checkpoints."""
