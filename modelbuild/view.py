@@ -49,7 +49,6 @@ class PlainProgress:
 
     def start(self, name: str) -> None:
         self._said[name] = time.monotonic()
-        self._first.pop(name, None)
 
     def step(self, name: str, done: int, total: int, values: dict[str, float]) -> None:
         now = time.monotonic()
