@@ -164,6 +164,20 @@ def test_what_an_output_holds_is_found_wherever_it_is_cut(chunk: int) -> None:
     assert (contents.of(1).constant, contents.of(2).constant) == (None, 0.5)
 
 
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_what_is_the_same_up_to_where_samples_end_is_constant(chunk: int) -> None:
+    same, ends = np.full((6, 4, 2), 3.0, np.float32), np.array([0, 4, 2, 1, 3, 2])
+    other = same.copy()
+    other[4, 2, 1] = 4.0  # the last position that counts of its sample
+    past = same.copy()
+    past[3, 1:] = 5.0  # beyond the end
+    sides = [Held(each) for each in (same, other, past)]
+    contents = Contents(sides)
+    for piece in Together(sides, lengths=[ends] * 3, chunk=chunk):
+        contents.add(piece)
+    assert [contents.of(side).constant for side in range(3)] == [3.0, None, 3.0]
+
+
 def test_an_output_that_is_constant_but_for_its_last_value_is_not_constant() -> None:
     nearly = np.full((6, 2), 3.0, np.float32)
     nearly[-1, -1] = 4

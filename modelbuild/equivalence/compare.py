@@ -130,13 +130,14 @@ class Contents:
         self._nan = [_Count() for _ in sources]
         self._inf = [_Count() for _ in sources]
         self._constant: list[Any] = [None] * len(sources)
+        self._seen = [False] * len(sources)
 
     def add(self, piece: Piece) -> None:
         for side, each in enumerate(piece.which):
             if not piece.finite[each]:
                 self._nan[side].add(piece, np.isnan(piece.wide[each]))
                 self._inf[side].add(piece, np.isinf(piece.wide[each]))
-            self._note_constant(side, piece, piece.raw[each])
+            self._note_constant(side, _counted(piece, int(each)))
 
     def of(self, side: int) -> Output:
         about = self._about[side]
@@ -144,10 +145,24 @@ class Contents:
             nan=self._nan[side].found, inf=self._inf[side].found, constant=self._constant[side]
         )
 
-    def _note_constant(self, side: int, piece: Piece, values: Array) -> None:
-        first = values[0] if piece.start == 0 else self._constant[side]
+    def _note_constant(self, side: int, values: Array) -> None:
+        if not len(values):
+            return
+        first = self._constant[side] if self._seen[side] else values[0]
+        self._seen[side] = True
         if first is not None:
             self._constant[side] = first if bool((values == first).all()) else None
+
+
+def _counted(piece: Piece, which: int) -> Array:
+    """The values of a distinct piece that count: where rows have lengths, what lies before their ends."""
+    values = piece.raw[which]
+    if piece.lengths is None:
+        return values
+    ends = piece.lengths[which]
+    before = np.arange(piece.positions) < ends[:, None]
+    counted: Array = values.reshape(len(ends), piece.positions, -1)[before].ravel()
+    return counted
 
 
 class _Count:
