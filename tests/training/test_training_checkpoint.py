@@ -148,9 +148,9 @@ def test_what_is_refused_is_said_and_removed(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_the_newest_two_are_kept_by_number(tmp_path: Path) -> None:
-    keep(tmp_path, 1, 2, 9, 10, 999_999_999, 1_000_000_000)
+    keep(tmp_path, 1, 2, 9, 10, 999_999_999, 1_000_000_000, 1_000_000_001)
     stems = {name.partition(".")[0] for name in files(tmp_path)}
-    assert stems == {"999999999", "1000000000"} and len(files(tmp_path)) == 4
+    assert stems == {"1000000000", "1000000001"} and len(files(tmp_path)) == 4
 
 
 def test_what_a_killed_run_left_half_written_is_swept_and_never_read(tmp_path: Path) -> None:
