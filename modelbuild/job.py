@@ -59,7 +59,7 @@ def perform(job: Job, home: int, life: int) -> NoReturn:
             {"step": [int(done), int(total), {k: float(v) for k, v in values.items()}]}
         )
     )
-    checkpoints.set_folder(Path(job.checkpoints) if job.checkpoints else None)
+    checkpoints.set_folder(Path(job.checkpoints).absolute() if job.checkpoints else None)
     say(_attempt(job))
     sys.stdout.flush()
     sys.stderr.flush()
