@@ -29,7 +29,9 @@ from modelbuild.paths import Workspace
 from modelbuild.recipes import distil, inference
 from modelbuild.targets import Plan
 
-VOICING = {"kind": "modelbuild.zoo.speech_losses:voicing_loss"}  # the one truth that speech has besides its teacher
+VOICING = {
+    "kind": "modelbuild.zoo.speech_losses:voicing_loss"
+}  # the one truth that speech has besides its teacher
 
 
 def alone(asked: Mapping[str, Any]) -> dict[str, Any]:
