@@ -14,6 +14,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from modelbuild import callables, dataset
 from modelbuild.errors import ModelbuildError, RecipeError
@@ -29,6 +30,17 @@ def build(params: Mapping[str, Any]) -> nn.Module:
     module = callables.call(params["module"], params.get("args", {}))
     if not isinstance(module, nn.Module):
         raise RecipeError(params["module"], f"gave {type(module).__name__}, not a torch.nn.Module")
+    return module
+
+
+def sized(module: nn.Module, place: str) -> nn.Module:
+    """`module`, once the shapes of all its weights are known; RecipeError where a batch would have to show them."""
+    for name, value in module.state_dict().items():
+        if isinstance(value, (UninitializedParameter, UninitializedBuffer)):
+            fact = f'the shape of "{name}" is not known before a batch has gone through it'
+            raise RecipeError(
+                place, fact, "Say its size, as in nn.Linear(12, 8) in place of nn.LazyLinear(8)."
+            )
     return module
 
 

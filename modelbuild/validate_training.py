@@ -151,9 +151,7 @@ def _ranges(manifest: Manifest, asked: Mapping[str, Any]) -> Found:
         yield manifest.error(("search",), "candidates are to be drawn, and there is no range", remedy)
     for path, each in ranges.items():
         steps = ("search", "ranges", path)
-        if path.partition(".")[0] not in search.OVERRIDES or path.endswith("."):
-            fact = f"{quote(path)} is no path into the student"
-            yield manifest.error(steps, fact, f"It begins with one of {', '.join(search.OVERRIDES)}.")
+        yield from _path(manifest, steps, path)
         if not isinstance(each, dict):
             continue
         low, high = each.get("low"), each.get("high")
@@ -161,6 +159,20 @@ def _ranges(manifest: Manifest, asked: Mapping[str, Any]) -> Found:
             yield manifest.error(steps, f"low, {low}, is not below high, {high}", "Swap them.")
         elif each.get("log") and isinstance(low, int | float) and low <= 0:
             yield manifest.error((*steps, "low"), f"{low} has no logarithm", "Say more than 0.")
+
+
+def _path(manifest: Manifest, steps: tuple[str | int, ...], path: str) -> Found:
+    """A range is of something that a student has: its arguments are known to its class alone."""
+    section, _, inner = path.partition(".")
+    if section not in search.OVERRIDES or path.endswith("."):
+        fact = f"{quote(path)} is no path into the student"
+        yield manifest.error(steps, fact, f"It begins with one of {', '.join(search.OVERRIDES)}.")
+    elif section in ("distil", "train") and inner:
+        known = schemas.resolved(schemas.MODEL)["properties"]["student"]["properties"][section]["properties"]
+        named = inner.partition(".")[0]
+        if named not in known:
+            fact = f"{section} has no {quote(named)}"
+            yield manifest.error(steps, fact, did_you_mean(cut(named), sorted(known)))
 
 
 def _candidates(manifest: Manifest) -> Found:

@@ -315,6 +315,8 @@ SEARCH_REFUSALS = [
     ({"samples": 1}, ": candidates are to be drawn, and there is no range. Add"),
     ({"cycles": [*CYCLES[:2], {"steps": 3, "keep": 1, "proposals": 1}]}, ": candidates are to be drawn, and there is no range"),
     ({"ranges": {"width": RANGE}}, '/ranges/width: "width" is no path into the student. It begins with one of module, args, distil, train.'),
+    ({"ranges": {"train.rl": RANGE}}, '/ranges/train.rl: train has no "rl". Known: batch,'),
+    ({"ranges": {"distil.sfot.temperature": RANGE}}, '/ranges/distil.sfot.temperature: distil has no "sfot". Did you mean "soft"?'),
     ({"ranges": {"args.width": {"low": 4, "high": 4}}}, "/ranges/args.width: low, 4, is not below high, 4"),
     ({"ranges": {"train.lr": {"low": 0, "high": 1, "log": True}}}, "/ranges/train.lr/low: 0 has no logarithm"),
     ({"candidates": {"draw-1": {}}}, "/candidates/draw-1: \"draw-1\" is a name of the search's own. Choose another."),

@@ -150,3 +150,13 @@ def test_a_network_is_found_again_with_its_arguments(tmp_path: Path) -> None:
     network.save(tmp_path, nn.Linear(3, 2), net)
     assert network.described(tmp_path) == net
     assert network.restore(tmp_path).weight.shape == (2, 3)
+
+
+def test_a_network_whose_sizes_only_a_batch_tells_is_refused_where_they_are_needed() -> None:
+    lazy = nn.Sequential(nn.LazyLinear(3))
+    with pytest.raises(
+        RecipeError, match=r'here: the shape of "0\.weight" is not known .* in place of nn\.LazyLinear'
+    ):
+        network.sized(lazy, "here")
+    lazy(torch.zeros(2, 4))
+    assert network.sized(lazy, "here") is lazy

@@ -92,6 +92,15 @@ def test_unlabelled_samples_teach_what_the_labelled_ones_do_not_show(tmp_path: P
     assert (mixed.argmax(1) == 0).all()
 
 
+def test_labels_of_unlabelled_data_are_not_looked_at(tmp_path: Path) -> None:
+    plain, labelled = (Case(tmp_path / name, unlabelled=True) for name in "ab")
+    given = dataset.read(labelled.inputs["unlabelled"])
+    dataset.write(
+        labelled.inputs["unlabelled"], dataset.DataSet(given.inputs, {"label": np.ones(200, np.int64)})
+    )
+    assert np.array_equal(plain.student({}), labelled.student({}))
+
+
 def test_without_labels_the_teacher_alone_can_teach(tmp_path: Path) -> None:
     case = Case(tmp_path, label=False)
     case.student({"task": 0}, {"steps": 2})
@@ -176,6 +185,9 @@ def test_a_training_in_two_parts_ends_with_the_bytes_of_one(tmp_path: Path) -> N
     one, other = ((each / "weights.safetensors").read_bytes() for each in (whole, rest))
     assert one == other != (half / "weights.safetensors").read_bytes()
     assert (rest / "state").is_dir() and not (whole / "state").exists()
+    (half / "state" / "state.json").unlink()
+    with pytest.raises(RecipeError):  # so it was gone on from
+        distil.train_candidate(case.inputs, candidate, rest, until=9, start=half)
 
 
 def test_a_student_of_digits_follows_its_teacher_and_solves_the_task(tmp_path: Path) -> None:

@@ -190,6 +190,13 @@ def test_a_listed_one_that_cannot_be_built_is_a_mistake_and_a_drawn_one_is_out(t
     assert [*chain.table(1)][-1] in rows and chain.table(3)
 
 
+def test_a_range_of_an_argument_that_the_class_does_not_take_is_a_mistake(tmp_path: Path) -> None:
+    ranges = {"args.widht": {"low": 2, "high": 4}}
+    with pytest.raises(RecipeError, match='takes no argument "widht"') as caught:
+        Chain(tmp_path).build(asked(listed(small=4), CYCLES, ranges=ranges, samples=1), gates=EASY)
+    assert (caught.value.place, caught.value.remedy) == ("search.ranges.args.widht", 'Did you mean "width"?')
+
+
 # -- trainings that break
 
 

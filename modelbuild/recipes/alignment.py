@@ -60,6 +60,7 @@ def _skeleton(net: Net) -> nn.Module:
     """The network without its numbers, which take time and memory; with them, where it computes as it is built."""
     try:
         with torch.device("meta"):
-            return network.build(net)
+            made = network.build(net)
     except RecipeError:
-        return network.build(net)
+        made = network.build(net)
+    return network.sized(made, net["module"])

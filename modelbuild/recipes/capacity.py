@@ -110,7 +110,7 @@ def _with(net: Mapping[str, Any], name: str, value: int) -> dict[str, Any]:
 
 
 def _takes(net: Mapping[str, Any], inputs: Sequence[Tensor]) -> Footprint:
-    return capacity.of_build(lambda: network.build(net), inputs)
+    return capacity.of_build(lambda: network.sized(network.build(net), net["module"]), inputs)
 
 
 def _over(takes: Footprint, limit: int, asked: Mapping[str, Any], platform: str) -> str:

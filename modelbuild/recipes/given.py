@@ -24,7 +24,7 @@ def teacher_weights(inputs: Mapping[str, Path], params: Mapping[str, Any], out_d
     Weights in float16 or bfloat16 become numbers of the module's own precision: float32 holds each of them exactly.
     Raises RecipeError for a pattern that matches no name, and as `source.weights` does.
     """
-    path, module = inputs["weights"], network.build(params)
+    path, module = inputs["weights"], network.sized(network.build(params), params["module"])
     given = source.read(path)
     ignored = _matching(path.name, params.get("ignore", ()), [*given])
     needed = sorted(ignored & module.state_dict().keys())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modelbuild import dataset, network, presets, search
-from modelbuild.errors import RecipeError
+from modelbuild import callables, dataset, network, presets, search
+from modelbuild.errors import RecipeError, did_you_mean
 from modelbuild.recipes import capacity
 
 CANDIDATE = "candidate.json"
@@ -32,6 +33,7 @@ def write(
     student = dict(params["student"])
     for path, value in sorted(drawn.items()):  # a path comes before those that go further into what it gave
         student = search.placed(student, path, value)
+    _check_arguments(student, drawn)
     try:
         student["distil"] = presets.expanded(student["distil"])
         size = _weighed(student, inputs, params)
@@ -40,6 +42,19 @@ def write(
             raise
         size = {"parameters": None, "bytes": None, "over": f"cannot be built: {error.place}: {error.fact}"}
     dataset.write_json(out_dir / CANDIDATE, {**student, "drawn": drawn, **size})
+
+
+def _check_arguments(student: Mapping[str, Any], drawn: Mapping[str, Any]) -> None:
+    """Refuse an argument that the class does not take: no value that is drawn for it would be any use."""
+    taken = inspect.signature(callables.resolve(student["module"])).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in taken.values()):
+        return
+    for path in drawn:
+        section, _, name = path.partition(".")
+        argument = name.partition(".")[0]
+        if section == "args" and argument not in taken:
+            fact = f'{student["module"]} takes no argument "{argument}"'
+            raise RecipeError(f"search.ranges.{path}", fact, did_you_mean(argument, list(taken)))
 
 
 def _weighed(

@@ -12,6 +12,7 @@ from modelbuild.training import layers
 from modelbuild.training.layers import CONTAINERS, Pair, Spec
 
 PLACE = "distil.initial"
+REMEDY = "Give it the teacher's width, or leave out distil.initial, or the preset that sets it."
 State = Mapping[str, Tensor]
 
 
@@ -42,7 +43,7 @@ def plan(student: nn.Module, teacher: nn.Module, spec: Spec) -> Plan:
         names |= _of_layer(pair, own, other)
     if not names:
         fact = "the student has nothing that is called and shaped as in the teacher, nor layers that hold weights"
-        raise RecipeError(PLACE, fact, "Give it the teacher's width, or leave distil.initial out.")
+        raise RecipeError(PLACE, fact, REMEDY)
     return Plan(found, names)
 
 
@@ -74,7 +75,7 @@ def _of_layer(pair: Pair, own: State, other: State) -> dict[str, str]:
         if shapes[0] != shapes[1]:
             fact = f'the student\'s layer "{pair.student}" cannot start as the teacher\'s "{pair.teacher}": '
             fact += f'its "{name}" is {shapes[0]}, the teacher\'s {shapes[1]}'
-            raise RecipeError(PLACE, fact, "Give it the teacher's width, or leave distil.initial out.")
+            raise RecipeError(PLACE, fact, REMEDY)
     return {f"{pair.student}.{name}": f"{pair.teacher}.{name}" for name in mine}
 
 

@@ -112,7 +112,7 @@ def test_a_layer_of_another_width_is_refused_and_nothing_is_copied() -> None:
     before = state(student)
     told = r'layer "encoder.layer.0" cannot start as the teacher\'s "encoder.layer.2": .* is \[8, 8\], the teacher\'s'
     with pytest.raises(
-        RecipeError, match=told + r" \[4, 4\]. Give it the teacher's width, or leave distil.initial"
+        RecipeError, match=told + r" \[4, 4\]. Give it the teacher's width, or leave out distil.initial"
     ):
         initial.from_teacher(student, teacher, {})
     assert all(torch.equal(before[name], each) for name, each in student.state_dict().items())
@@ -135,7 +135,7 @@ def test_a_student_that_takes_nothing_is_refused() -> None:
         return module
 
     with pytest.raises(
-        RecipeError, match=r"nothing that is called and shaped as in the teacher.*leave distil\.initial"
+        RecipeError, match=r"nothing that is called and shaped as in the teacher.*leave out distil\.initial"
     ):
         initial.from_teacher(bare(2), bare(3), {})
     assert initial.from_teacher(bare(2), bare(2), {})["copied"] == 1
