@@ -36,7 +36,10 @@ VERDICT = {
     "needed": None,
     "low": None,
     "high": None,
+    "constant": None,
+    "more_is_better": None,
 }
+CYCLE = {"cycle": 1, "cycles": 3, "steps": 1, "keep": None, "limit": None, "chosen": None, "candidates": []}
 # What the gate and the report read, by the recipe that writes it.
 FILES: dict[str, dict[str, Any]] = {
     "verdicts": {"verdicts.json": {"ok": True, "verdicts": [VERDICT]}, "matrix.json": {"outputs": {}}},
@@ -44,6 +47,7 @@ FILES: dict[str, dict[str, Any]] = {
     "noise": {"noise.json": {"outputs": {}}},
     "steps": {"steps.json": {"run": "", "outputs": {}, "tasks": {}}},
     "localise": {"findings.json": {"findings": []}},
+    "search_cycles": {"cycle.json": CYCLE},
 }
 
 DODO = """
