@@ -1,4 +1,4 @@
-"""The example models on real weights through the real `doit`: few samples, few steps, every runtime that runs here."""
+"""The example models on real weights, by the real `doit`: few samples, few steps, every runtime that runs here."""
 
 from __future__ import annotations
 
