@@ -472,3 +472,11 @@ def test_a_folder_without_a_measurement_is_no_network(tmp_path: Path) -> None:
         RecipeError, match=r"capacity: holds no measurement: FileNotFoundError.*Build it again"
     ):
         recipe.choose({"capacity": tmp_path}, {}, tmp_path)
+
+
+def test_a_network_whose_sizes_only_a_batch_tells_is_not_measured(data: Path) -> None:
+    asked = {**params({"out_features": 3}, 1000), "module": "torch.nn:LazyLinear"}
+    with pytest.raises(
+        RecipeError, match=r'the shape of "weight" is not known .* in place of nn\.LazyLinear'
+    ):
+        measured(data, asked)

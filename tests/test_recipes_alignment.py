@@ -151,3 +151,13 @@ def test_networks_are_built_without_their_numbers_where_that_works(
 def test_a_network_that_cannot_be_built_is_told(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="wdth"):
         told(tmp_path, [{"module": MODULE, "args": {"wdth": 3}}], {})
+
+
+LAZY = {"module": "torch.nn:LazyLinear", "args": {"out_features": 3}}
+
+
+def test_a_network_whose_sizes_only_a_batch_tells_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r'torch\.nn:LazyLinear: the shape of "weight" is not known before a batch'
+    ):
+        told(tmp_path, [LAZY], None, {})

@@ -226,6 +226,12 @@ def test_a_teacher_with_weights_of_another_shape_or_none_is_refused(tmp_path: Pa
         given_teacher.teacher_weights({"weights": tmp_path / "none.safetensors"}, LINEAR, tmp_path)
 
 
+def test_a_teacher_whose_sizes_only_a_batch_tells_takes_no_weights(tmp_path: Path) -> None:
+    lazy = {"module": "torch.nn:LazyLinear", "args": {"out_features": 3}}
+    with pytest.raises(RecipeError, match='the shape of "weight" is not known'):
+        given_teacher.teacher_weights({"weights": tmp_path / "none.safetensors"}, lazy, tmp_path)
+
+
 def test_an_onnx_teacher_is_the_file_as_it_came(tmp_path: Path) -> None:
     model = linear("N", 13, "com.microsoft", "Special")
     (tmp_path / "theirs.onnx").write_bytes(model.SerializeToString())
