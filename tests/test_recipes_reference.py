@@ -204,12 +204,12 @@ def test_an_output_without_a_sample_axis_is_refused() -> None:
 
 
 def test_the_session_is_plain_and_has_one_thread() -> None:
-    options = unoptimised._session(model("batch").SerializeToString()).get_session_options()
+    options = unoptimised.session_of(model("batch").SerializeToString()).get_session_options()
     assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     assert options.intra_op_num_threads == options.inter_op_num_threads == 1
     assert options.use_deterministic_compute
 
 
 def test_what_is_no_model_is_refused() -> None:
-    with pytest.raises(RecipeError, match="does not load the model"):
+    with pytest.raises(RecipeError, match="does not load it"):
         unoptimised.runner(b"nothing")

@@ -19,12 +19,11 @@ from modelbuild import samples
 from modelbuild.callables import in_words
 from modelbuild.dataset import Array
 from modelbuild.errors import RecipeError, did_you_mean
-from modelbuild.recipes import canonical, signature
+from modelbuild.recipes import canonical, signature, unoptimised
 from modelbuild.samples import Port
 
 Arrays = Mapping[str, Array]
 THROUGH = 'Give the teacher a "through" function that runs the file as it has to be run.'
-SILENT = 4
 
 
 class OnnxTeacher:
@@ -54,7 +53,8 @@ class OnnxTeacher:
         try:
             found = dict(zip(wanted, session.run(wanted, dict(feeds)), strict=True))
         except Exception as error:
-            raise self._refusal("run", error) from error
+            fact = f"ONNX Runtime {onnxruntime.__version__} does not run it: {in_words(error)}"
+            raise RecipeError(self.place, fact) from error
         return [found[name] for name in names]
 
     def batches(self, data: Arrays, names: Sequence[str]) -> Iterator[tuple[int, int, dict[str, Array]]]:
@@ -94,23 +94,8 @@ class OnnxTeacher:
             # Without a type: ONNX Runtime infers it, and a type that is wrong would be an error.
             self._model.graph.output.extend(ValueInfoProto(name=name) for name in further)
             self._session = None  # lets go of its copy of the weights before there is another
-            self._session = self._load(self._model.SerializeToString())
+            self._session = unoptimised.session_of(self._model.SerializeToString(), self.place)
         return self._session
-
-    def _load(self, model: bytes) -> Any:
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.use_deterministic_compute = True
-        options.log_severity_level = SILENT
-        try:
-            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise self._refusal("load", error) from error
-
-    def _refusal(self, what: str, error: Exception) -> RecipeError:
-        fact = f"ONNX Runtime {onnxruntime.__version__} does not {what} it: {in_words(error)}"
-        return RecipeError(self.place, fact)
 
 
 def _scales_by_batch(model: ModelProto) -> bool:

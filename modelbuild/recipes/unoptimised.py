@@ -26,7 +26,7 @@ def runner(model: bytes) -> Call:
 
     Raises RecipeError when the model does not load; the function does when the inputs are not the model's.
     """
-    session = _session(model)
+    session = session_of(model)
     names = [port.name for port in session.get_outputs()]
     wanted = [port.name for port in session.get_inputs()]
     lengths = [port.shape[0] for port in session.get_inputs() if port.shape]
@@ -81,7 +81,8 @@ def answers(calls: Sequence[Call], fixed: int | None, data: Arrays) -> Iterator[
         ]
 
 
-def _session(model: bytes) -> Any:
+def session_of(model: bytes, place: str = "reference") -> Any:
+    """ONNX Runtime on the CPU with `model` as it stands: nothing optimised, one thread. Raises RecipeError."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -90,7 +91,8 @@ def _session(model: bytes) -> Any:
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise RecipeError("reference", f"ONNX Runtime does not load the model: {in_words(error)}") from error
+        fact = f"ONNX Runtime {onnxruntime.__version__} does not load it: {in_words(error)}"
+        raise RecipeError(place, fact) from error
 
 
 def _check_names(wanted: list[str], given: list[str]) -> None:
