@@ -17,6 +17,7 @@ from modelbuild.errors import RecipeError
 
 Array = NDArray[Any]
 LABEL = "label"
+OUTPUTS, HIDDEN_STATES = "outputs.safetensors", "hidden.safetensors"  # what a teacher says of a data set
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ Pattern = tuple[str | type, ...]
 RESERVED = frozenset(
     (
         *("data", "teacher", "student", "reference", "preflight", "onnx", "environment", "verdict"),
-        *("report", "gate", "source"),
+        *("report", "gate", "source", "noise", "repro", "capacity", "search"),
     )
 )
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from modelbuild import manifest
+import modelbuild
+from modelbuild import distillation, manifest
+from modelbuild.closure import ClosureReader
 from modelbuild.graph import plan
 from modelbuild.targets import Plan
 
@@ -135,3 +137,13 @@ def test_a_search_is_judged_on_validation_data_where_there_is_some(planned: Plan
         judged = targets["tiny:search.other.assessment-1"].inputs
         assert judged["data"] == f"tiny:data.{part}" and judged["said"] == f"tiny:teacher.outputs.{part}"
     assert set(targets["tiny:reference"].modules) == {"nets"}
+
+
+def test_what_labels_data_knows_no_loss_and_no_training() -> None:
+    root = Path(modelbuild.__file__).parents[1]
+    reader = ClosureReader(root, lambda path: path.read_text(), {})
+    code = {name for name, _ in reader.closure((distillation.TEACHER_OUTPUTS.module,)).files}
+    trains = {
+        f"modelbuild.training.{name}" for name in ("losses", "objective", "settings", "streams", "loop")
+    }
+    assert code & trains == set() and "modelbuild.training.learner" in code

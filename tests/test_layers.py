@@ -22,7 +22,7 @@ FOLDERS = (
 
 # From the bottom up. A folder stands for all its modules; a module of a folder named on its own stands where it says.
 LAYERS = """
-    errors limits paths progress checkpoints quiet tensors digest
+    errors limits allowance paths progress checkpoints quiet tensors digest
     wording
     confine strictjson schemas journal witness leases closure versions presets
     declare modules project_files kinds

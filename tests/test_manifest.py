@@ -216,7 +216,8 @@ REFUSALS = [
     (("/platforms/ios:1", {"runtime": "onnxruntime"}), f'{P}#/platforms/ios:1: "ios:1" is not a valid name. A name is a lower-case letter, then'),
     (("/teacher/args/a-b", 1), f'{P}#/teacher/args/a-b: "a-b" is not a valid name. A keyword argument is a letter'),
     *((("/platforms/" + name, {"runtime": "onnxruntime"}), f'{P}#/platforms/{name}: "{name}" is the name of another target. Call it after where')
-      for name in ("data", "teacher", "student", "reference", "onnx", "verdict", "report", "gate", "source")),
+      for name in ("data", "teacher", "student", "reference", "onnx", "verdict", "report", "gate", "source", "noise", "repro",
+                   "capacity", "search")),
     # parts that belong together
     (("/source", {"onnx": "models/wine.onnx"}), f'{P}#/source: "source" stands beside "teacher". A model is either distilled here or finished elsewhere: keep one of the two.'),
     (("/student", GONE), f'{P}#/teacher: there is a teacher without a student. Add "student", the network that ships.'),

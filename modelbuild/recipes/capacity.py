@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from modelbuild import capacity, dataset, network
+from modelbuild import allowance, capacity, dataset, network
 from modelbuild.callables import in_words
 from modelbuild.capacity import Footprint
 from modelbuild.errors import RecipeError
@@ -80,7 +79,7 @@ def weigh(
     `capacity.of_build` and `capacity.solve_width` do.
     """
     plain = {"module": net["module"], "args": dict(net.get("args", {}))}
-    limit = None if asked is None else int(asked["budget"] * Fraction(str(asked["fraction"])))
+    limit = allowance.limit(asked)
     name = _open(plain)
     if name is not None:
         plain = _with(plain, name, _solved(plain, name, inputs, limit))

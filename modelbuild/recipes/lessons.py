@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from modelbuild import dataset, tensors
-from modelbuild.dataset import LABEL, Array, DataSet
+from modelbuild.dataset import HIDDEN_STATES, LABEL, OUTPUTS, Array, DataSet
 from modelbuild.errors import RecipeError, did_you_mean
 from modelbuild.training import objective
-from modelbuild.training.objective import HIDDEN, TEACHER, Batch, Term
+from modelbuild.training.batch import HIDDEN, TEACHER, Batch
+from modelbuild.training.objective import Term
 from modelbuild.training.streams import Stream
 
-OUTPUTS, HIDDEN_STATES = "outputs.safetensors", "hidden.safetensors"
 NONE: Mapping[str, Array] = MappingProxyType({})
 
 

@@ -12,11 +12,10 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from modelbuild import dataset
+from modelbuild import allowance, dataset
 from modelbuild.errors import RecipeError
 
 CANDIDATE, ASSESSMENT, CYCLE = "candidate.json", "assessment.json", "cycle.json"
@@ -66,15 +65,9 @@ def cycle(inputs: Mapping[str, Path], params: Mapping[str, Any], out_dir: Path) 
         **{name: params[name] for name in ("cycle", "cycles", "steps", "keep")},
         "chosen": None if chosen is None else chosen["name"],
         "candidates": sorted(({**row, **said.get(row["name"], {})} for row in rows), key=_size),
-        **_limit(params),
+        "limit": allowance.limit(params.get("capacity")),
     }
     dataset.write_json(out_dir / CYCLE, table)
-
-
-def _limit(params: Mapping[str, Any]) -> dict[str, Any]:
-    """What each may take in memory, in bytes; None where nothing is said."""
-    asked = params.get("capacity")
-    return {"limit": None if asked is None else int(asked["budget"] * Fraction(str(asked["fraction"])))}
 
 
 def _row(name: str, candidate: Row, found: Row, params: Mapping[str, Any]) -> Row:

@@ -16,16 +16,15 @@ import torch
 from torch import Tensor
 
 from modelbuild import callables, dataset, network, progress, tensors
-from modelbuild.dataset import Array
+from modelbuild.dataset import HIDDEN_STATES, OUTPUTS, Array
 from modelbuild.deterministic import deterministic
 from modelbuild.errors import RecipeError, did_you_mean
 from modelbuild.recipes.data import DTYPES
 from modelbuild.recipes.inference import BATCH
-from modelbuild.recipes.lessons import HIDDEN_STATES, OUTPUTS
 from modelbuild.recipes.onnx_teacher import OnnxTeacher
+from modelbuild.training.batch import HIDDEN as HIDDEN_STATE
+from modelbuild.training.batch import Batch
 from modelbuild.training.learner import Learner
-from modelbuild.training.objective import HIDDEN as HIDDEN_STATE
-from modelbuild.training.objective import Batch
 
 Arrays = Mapping[str, Array]
 REAL = ("float16", "float32", "float64")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from modelbuild.errors import RecipeError
-from modelbuild.training.objective import Batch
+from modelbuild.training.batch import Batch
 from modelbuild.training.settings import Settings
 
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from modelbuild.errors import RecipeError, did_you_mean
 from modelbuild.training import layers, positions
+from modelbuild.training.batch import HIDDEN, Batch
 from modelbuild.training.layers import PLACE, Pair, Spec
 from modelbuild.training.learner import NOTHING, Learner
-from modelbuild.training.objective import HIDDEN, WEIGHT, Batch, Term
+from modelbuild.training.objective import WEIGHT, Term
 from modelbuild.training.positions import Meeting, Shape
 from modelbuild.training.weights import Weights
 

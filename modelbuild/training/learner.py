@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from modelbuild import network
 from modelbuild.callables import in_words
 from modelbuild.errors import ModelbuildError, RecipeError, did_you_mean
-from modelbuild.training.objective import HIDDEN, TEACHER, Batch
+from modelbuild.training.batch import HIDDEN, TEACHER, Batch
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 

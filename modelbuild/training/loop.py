@@ -18,9 +18,10 @@ from modelbuild import checkpoints, network, progress
 from modelbuild.errors import RecipeError
 from modelbuild.training import checkpoint, device, generators, objective, optimisers, schedule, streams
 from modelbuild.training.averaging import Average
+from modelbuild.training.batch import Batch
 from modelbuild.training.checkpoint import Keeper, State
 from modelbuild.training.curve import CURE, Curve
-from modelbuild.training.objective import Batch, Term
+from modelbuild.training.objective import Term
 from modelbuild.training.settings import Settings
 from modelbuild.training.stopping import Best
 from modelbuild.training.streams import Stream

@@ -15,27 +15,14 @@ from modelbuild import callables
 from modelbuild.dataset import LABEL, Array
 from modelbuild.errors import ModelbuildError, RecipeError, did_you_mean
 from modelbuild.training import losses
+from modelbuild.training.batch import HIDDEN, TEACHER, Batch
 from modelbuild.training.losses import Loss
 
-TEACHER, HIDDEN = "teacher.", "hidden."
 SOFT = "kl"
 WEIGHT = 0.5  # of the task loss and of the soft loss of a student, where the manifest says none
 UNEVEN = 1e-3  # by how much the probabilities of a soft label may miss 1, as float16 does
 Prefix = Literal["label", "teacher."]
-Value = Callable[[Mapping[str, Tensor], "Batch"], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The inputs of some samples, in the order of `forward`, and their targets by name.
-
-    Names of targets: "label" and "label.NAME" (ground truth), "teacher.NAME" (cached outputs of the teacher),
-    "hidden.PATH" (its cached hidden states). Samples with ground truth come first: a target shorter than the
-    batch belongs to its first samples.
-    """
-
-    inputs: Mapping[str, Tensor]
-    targets: Mapping[str, Tensor]
+Value = Callable[[Mapping[str, Tensor], Batch], Tensor]
 
 
 @dataclass(frozen=True, slots=True)

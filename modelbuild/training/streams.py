@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modelbuild.errors import RecipeError
-from modelbuild.training.objective import Batch
+from modelbuild.training.batch import Batch
 from modelbuild.training.settings import Settings
 
 

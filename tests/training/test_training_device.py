@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from modelbuild.errors import RecipeError
 from modelbuild.training import device
-from modelbuild.training.objective import Batch
+from modelbuild.training.batch import Batch
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from modelbuild.deterministic import deterministic
 from modelbuild.errors import RecipeError
 from modelbuild.training import features, loop, positions
+from modelbuild.training.batch import HIDDEN, Batch
 from modelbuild.training.features import Alignment
 from modelbuild.training.learner import Learner
-from modelbuild.training.objective import HIDDEN, Batch, Term
+from modelbuild.training.objective import Term
 from modelbuild.training.positions import Meeting
 from modelbuild.training.settings import Settings
 from modelbuild.training.streams import Stream

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from modelbuild import network
 from modelbuild.errors import RecipeError
+from modelbuild.training.batch import Batch
 from modelbuild.training.learner import Learner
-from modelbuild.training.objective import Batch
 
 
 class Net(nn.Module):

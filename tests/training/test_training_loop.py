@@ -17,7 +17,8 @@ from modelbuild import checkpoints, progress
 from modelbuild.deterministic import deterministic
 from modelbuild.errors import RecipeError
 from modelbuild.training import checkpoint, device, loop, losses, optimisers
-from modelbuild.training.objective import Batch, Term
+from modelbuild.training.batch import Batch
+from modelbuild.training.objective import Term
 from modelbuild.training.settings import Settings
 from modelbuild.training.streams import Stream
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from modelbuild.errors import RecipeError
 from modelbuild.training import losses, objective
-from modelbuild.training.objective import Batch, Term
+from modelbuild.training.batch import Batch
+from modelbuild.training.objective import Term
 
 torch.set_num_threads(1)
 HERE = "training.test_training_objective" if __name__.startswith("training.") else __name__

@@ -9,7 +9,7 @@ import torch
 
 from modelbuild.errors import RecipeError
 from modelbuild.training import streams
-from modelbuild.training.objective import Batch
+from modelbuild.training.batch import Batch
 from modelbuild.training.settings import Settings
 from modelbuild.training.streams import Stream
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from modelbuild.deterministic import deterministic
 from modelbuild.training import loop, losses
-from modelbuild.training.objective import Batch, Term
+from modelbuild.training.batch import Batch
+from modelbuild.training.objective import Term
 from modelbuild.training.settings import Settings
 from modelbuild.training.streams import Stream
 
